@@ -1,0 +1,235 @@
+// Package config turns IOS-syntax text into a typed configuration and back, checks
+// it, and says what a change will cause. It touches nothing of the system.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"getvpn/internal/secret"
+	"getvpn/ipsec"
+)
+
+// Config is a whole device configuration. Order is kept where the device keeps it.
+type Config struct {
+	Hostname       string
+	ISAKMPPolicies []ISAKMPPolicy // sorted by priority
+	Keys           []ISAKMPKey
+	TransformSets  []TransformSet
+	Profiles       []Profile
+	Groups         []Group
+	CryptoMaps     []CryptoMap
+	Interfaces     []Interface
+	ACLs           []ACL
+	Logging        Logging
+	DFBit          DFBit // crypto ipsec df-bit, global
+	ISAKMPIdentity string
+	Keepalive      Keepalive
+	Kept           []KeptLine // valid for the vendor, without meaning here: kept verbatim
+}
+
+// KeptLine is a line (with its block) that is kept and printed again unchanged.
+type KeptLine struct {
+	Line int // in the file it was read from
+	Text string
+	Body []string
+}
+
+// ISAKMPPolicy is "crypto isakmp policy N". Numbers are IKE's own (RFC 2409 App. A).
+type ISAKMPPolicy struct {
+	Priority int
+	Encr     Encryption
+	KeyBits  int    // AES only
+	Hash     string // sha, sha256, sha384, sha512, md5
+	Auth     string // pre-share, rsa-sig, ecdsa-sig
+	DHGroup  int
+	Lifetime time.Duration
+}
+
+// Encryption of an ISAKMP policy or a KEK.
+type Encryption string
+
+const (
+	EncrAES  Encryption = "aes"
+	Encr3DES Encryption = "3des"
+	EncrDES  Encryption = "des"
+)
+
+// ISAKMPKey is "crypto isakmp key": for an address under a mask (any for
+// 0.0.0.0), or a host name.
+type ISAKMPKey struct {
+	Key      secret.Bytes
+	Type     int // 0, 6 or 7 as it was written
+	Prefix   netip.Prefix
+	Hostname string
+}
+
+// Keepalive is "crypto isakmp keepalive": DPD. Zero Interval: off.
+type Keepalive struct {
+	Interval, Retry time.Duration
+	Periodic        bool
+}
+
+// TransformSet is "crypto ipsec transform-set".
+type TransformSet struct {
+	Name      string
+	Transform ipsec.Transform
+}
+
+// Profile is "crypto ipsec profile".
+type Profile struct {
+	Name          string
+	TransformSets []string
+	Lifetime      time.Duration // TEK lifetime; default 3600 s
+}
+
+// Group is "crypto gdoi group". Exactly one of Number (when HasNumber) and Address
+// identifies it. Local makes it a key server's group, Servers a member's.
+type Group struct {
+	Name      string
+	IPv6      bool
+	HasNumber bool
+	Number    uint32
+	Address   netip.Addr
+	Servers   []netip.Addr // at most 8, tried in order
+	Passive   bool
+	ClientIf  string // client registration interface
+	Interop   bool   // interop rfc6407: nothing private on the wire
+	Local     *LocalServer
+}
+
+// LocalServer is "server local".
+type LocalServer struct {
+	Address         netip.Addr
+	RekeyEncr       Encryption
+	RekeyKeyBits    int
+	RekeySigHash    string
+	RekeyLifetime   time.Duration
+	RekeyRetransmit time.Duration
+	RekeyNumber     int
+	RekeyUnicast    bool
+	RekeyAuthRSA    string
+	RekeyAddress    string // ACL
+	AuthAddress     string // ACL: authorization address ipv4
+	ReceiveOnly     bool
+	SIDBits         int // group size; default 24
+	SAs             []SAIPsec
+}
+
+// SAIPsec is "sa ipsec N".
+type SAIPsec struct {
+	Seq     int
+	Profile string
+	ACL     string // match address
+	IPv6    bool
+	Replay  ipsec.Replay // default counter, 64
+}
+
+// CryptoMap is all of one name's gdoi entries and its fail-close block.
+type CryptoMap struct {
+	Name         string
+	IPv6         bool
+	Entries      []MapEntry // sorted by Seq
+	FailClose    *FailClose
+	LocalAddress string // interface
+}
+
+// MapEntry is "crypto map NAME SEQ gdoi".
+type MapEntry struct {
+	Seq   int
+	Group string
+	ACL   string // local match address, deny entries
+}
+
+// FailClose is "crypto map NAME gdoi fail-close".
+type FailClose struct {
+	ACL      string
+	Activate bool
+}
+
+// DFBit is what happens to the DF bit of the outer header.
+type DFBit uint8
+
+const (
+	DFCopy DFBit = iota
+	DFClear
+	DFSet
+)
+
+// Interface is "interface NAME": what of it concerns us.
+type Interface struct {
+	Name      string
+	CryptoMap string
+	AdjustMSS int  // ip tcp adjust-mss; 0: off
+	FragAfter bool // crypto ipsec fragmentation after-encryption
+	Kept      []string
+}
+
+// ACL is a named or numbered list. Remarks are kept by position.
+type ACL struct {
+	Name    string
+	Kind    string // standard, extended, ipv6
+	Entries []ipsec.ACE
+}
+
+// Logging is the logging block.
+type Logging struct {
+	Hosts   []LogHost
+	Console bool // default true
+}
+
+// LogHost is "logging host A [transport udp port P]".
+type LogHost struct {
+	Addr netip.Addr
+	Port uint16
+}
+
+// ACLByName returns the list, nil when there is none.
+func (c *Config) ACLByName(name string) *ACL {
+	for i := range c.ACLs {
+		if c.ACLs[i].Name == name {
+			return &c.ACLs[i]
+		}
+	}
+	return nil
+}
+
+// ProfileByName returns the profile, nil when there is none.
+func (c *Config) ProfileByName(name string) *Profile {
+	for i := range c.Profiles {
+		if c.Profiles[i].Name == name {
+			return &c.Profiles[i]
+		}
+	}
+	return nil
+}
+
+// TransformSetByName returns the set, nil when there is none.
+func (c *Config) TransformSetByName(name string) *TransformSet {
+	for i := range c.TransformSets {
+		if c.TransformSets[i].Name == name {
+			return &c.TransformSets[i]
+		}
+	}
+	return nil
+}
+
+// GroupByName returns the group, nil when there is none.
+func (c *Config) GroupByName(name string) *Group {
+	for i := range c.Groups {
+		if c.Groups[i].Name == name {
+			return &c.Groups[i]
+		}
+	}
+	return nil
+}
+
+// CryptoMapByName returns the map, nil when there is none.
+func (c *Config) CryptoMapByName(name string) *CryptoMap {
+	for i := range c.CryptoMaps {
+		if c.CryptoMaps[i].Name == name {
+			return &c.CryptoMaps[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+module getvpn
+
+go 1.26
