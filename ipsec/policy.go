@@ -51,6 +51,11 @@ type TEK struct {
 	// width; a counter-mode TEK without a SID is never used for sending.
 	SIDBits int
 	SIDs    []uint32
+	// FirstSeq is the sequence number that sending starts with (0 means 1). A member
+	// that joins or restarts in the middle of a TEK's life starts at the elapsed
+	// share of the number space, so that its peers' counter windows don't take its
+	// packets for copies of those that it sent before.
+	FirstSeq uint32
 }
 
 // PolicyState is the state of a group at a member; there is never a fourth
