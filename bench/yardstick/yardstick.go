@@ -130,7 +130,7 @@ func libipsec(p Pair) (func() error, error) {
 		}
 		vici[i] = "unix://" + filepath.Join(dir, "vici")
 		conf := fmt.Sprintf(`charon {
- load = random nonce aes sha1 sha2 hmac gcm openssl pem pkcs1 curve25519 gmp kernel-libipsec kernel-netlink socket-default vici updown
+ load = random nonce aes sha1 sha2 hmac kdf gcm openssl pem pkcs1 curve25519 gmp kernel-libipsec kernel-netlink socket-default vici updown
  port = 500
  port_nat_t = 4500
  filelog { f { path = %s/log
@@ -176,7 +176,8 @@ secrets { ike-1 { secret = "benchmark" } }
 	if err := retry(15*time.Second, func() error {
 		return netns(p.NS[0], nil, "swanctl", "--initiate", "--child", "c", "--uri="+vici[0]).Run()
 	}); err != nil {
-		return fail(fmt.Errorf("yardstick: strongSwan's child SA: %w", err))
+		log, _ := os.ReadFile(filepath.Join(p.Dir, "charon0", "log"))
+		return fail(fmt.Errorf("yardstick: strongSwan's child SA: %w; its log:\n%s", err, log))
 	}
 	return down, nil
 }
