@@ -3,6 +3,7 @@ module getvpn
 go 1.26.0
 
 require (
+	filippo.io/bigmod v0.1.0 // indirect
 	github.com/vishvananda/netlink v1.3.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/crypto v0.37.0 // indirect
