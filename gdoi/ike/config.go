@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"getvpn/gdoi/isakmp"
 	"getvpn/internal/secret"
 )
 
@@ -80,37 +81,21 @@ type Config struct {
 	Keepalive Keepalive
 }
 
-// Identity is the content of an ID payload: a type of RFC 2407 §4.6.2.1 and its data.
+// Identity is the content of an ID payload: its type and its data as raw octets.
 type Identity struct {
-	Type uint8
-	Data string // raw octets: 4 or 16 of an address, or a name
+	Type isakmp.IDType
+	Data string
 }
-
-// Identity types that this package understands.
-const (
-	IDIPv4 uint8 = 1
-	IDFQDN uint8 = 2
-	IDUser uint8 = 3
-	IDIPv6 uint8 = 5
-	IDKey  uint8 = 11
-)
 
 // AddrIdentity is the identity of an address.
 func AddrIdentity(a netip.Addr) Identity {
-	a = a.Unmap()
-	t := IDIPv4
-	if a.Is6() {
-		t = IDIPv6
-	}
-	return Identity{t, string(a.AsSlice())}
+	id := isakmp.AddrID(a)
+	return Identity{id.Type, string(id.Data)}
 }
 
 // Addr is the identity's address; the zero Addr if it is a name.
 func (i Identity) Addr() netip.Addr {
-	if i.Type != IDIPv4 && i.Type != IDIPv6 {
-		return netip.Addr{}
-	}
-	a, _ := netip.AddrFromSlice([]byte(i.Data))
+	a, _ := isakmp.ID{Type: i.Type, Data: []byte(i.Data)}.Addr()
 	return a
 }
 
@@ -130,7 +115,7 @@ func (c *Config) psk(addr netip.Addr, id Identity) (key secret.Bytes, wild, ok b
 	best := -1
 	for _, k := range c.Keys {
 		if k.Hostname != "" {
-			if (id.Type == IDFQDN || id.Type == IDUser) && id.Data == k.Hostname {
+			if (id.Type == isakmp.IDFQDN || id.Type == isakmp.IDUserFQDN) && id.Data == k.Hostname {
 				return k.PSK, false, true
 			}
 			continue
