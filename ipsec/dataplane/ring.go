@@ -1,0 +1,144 @@
+package dataplane
+
+// The receive ring: a TPACKET_V2 ring of an AF_PACKET socket, mapped into this
+// process. V2 and not V3: it shows each frame at once, whereas V3 hands over a block
+// when it is full or a timer of milliseconds ends (docs/dataplane.md has figures).
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ring is read by one worker.
+type ring struct {
+	fd       int
+	mem      []byte
+	frame    int // octets a slot
+	perBlock int
+	n        int // slots
+	at       int
+}
+
+const (
+	ringBlock  = 1 << 16
+	ringFrames = 4096
+	ringMargin = 128 // tpacket2_hdr, sockaddr_ll and alignment, with room to spare
+)
+
+// openRing makes a ring for frames of up to mtu octets of IP on the interface and
+// attaches the socket filter prog, a program's descriptor, before the first frame
+// can come. fanout is a group number, and 0 for a ring alone.
+func openRing(ifindex, mtu, filter, fanout int) (*ring, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("dataplane: packet socket: %w", err)
+	}
+	r := &ring{fd: fd}
+	if err := r.setup(ifindex, mtu, filter, fanout); err != nil {
+		r.close()
+		return nil, fmt.Errorf("dataplane: receive ring: %w", err)
+	}
+	return r, nil
+}
+
+func (r *ring) setup(ifindex, mtu, filter, fanout int) error {
+	set := func(opt, v int) error { return unix.SetsockoptInt(r.fd, unix.SOL_PACKET, opt, v) }
+	if err := set(unix.PACKET_VERSION, unix.TPACKET_V2); err != nil {
+		return err
+	}
+	if err := set(unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	r.frame = max(2048, (mtu+etherLen+ringMargin+15)&^15)
+	block := ringBlock
+	for block < r.frame {
+		block *= 2
+	}
+	r.perBlock = block / r.frame
+	blocks := (ringFrames + r.perBlock - 1) / r.perBlock
+	r.n = blocks * r.perBlock
+	req := unix.TpacketReq{Block_size: uint32(block), Block_nr: uint32(blocks),
+		Frame_size: uint32(r.frame), Frame_nr: uint32(r.n)}
+	if err := unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return err
+	}
+	mem, err := unix.Mmap(r.fd, 0, block*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	r.mem = mem
+	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: ifindex}); err != nil {
+		return err
+	}
+	if fanout > 0 {
+		const fanoutHash, rollover = 0, 0x1000
+		return set(unix.PACKET_FANOUT, fanout|(fanoutHash|rollover)<<16)
+	}
+	return nil
+}
+
+func (r *ring) slot(i int) []byte {
+	i %= r.n
+	off := i/r.perBlock*(len(r.mem)/(r.n/r.perBlock)) + i%r.perBlock*r.frame
+	return r.mem[off : off+r.frame : off+r.frame]
+}
+
+// ringFrame is a received frame, inside the ring until release.
+type ringFrame struct {
+	b         []byte // Ethernet frame
+	truncated bool
+	vlan      bool // a tag was taken off: the frame is a sub-interface's
+}
+
+// peek returns the k-th frame from the reading position, false if it isn't there yet.
+func (r *ring) peek(k int) (ringFrame, bool) {
+	if k >= r.n {
+		return ringFrame{}, false
+	}
+	s := r.slot(r.at + k)
+	st := atomic.LoadUint32((*uint32)(unsafe.Pointer(&s[0])))
+	if st&unix.TP_STATUS_USER == 0 {
+		return ringFrame{}, false
+	}
+	h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&s[0]))
+	mac, n := int(h.Mac), int(h.Snaplen)
+	if mac < 32 || mac+n > len(s) {
+		return ringFrame{truncated: true}, true
+	}
+	return ringFrame{b: s[mac : mac+n : mac+n], truncated: h.Snaplen < h.Len,
+		vlan: st&unix.TP_STATUS_VLAN_VALID != 0}, true
+}
+
+// release gives the first k frames back to the kernel.
+func (r *ring) release(k int) {
+	for i := range k {
+		s := r.slot(r.at + i)
+		atomic.StoreUint32((*uint32)(unsafe.Pointer(&s[0])), unix.TP_STATUS_KERNEL)
+	}
+	r.at = (r.at + k) % r.n
+}
+
+// drops returns the frames that found no slot since the last call.
+func (r *ring) drops() uint64 {
+	st, err := unix.GetsockoptTpacketStats(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0
+	}
+	return uint64(st.Drops)
+}
+
+func (r *ring) close() {
+	if r.mem != nil {
+		unix.Munmap(r.mem)
+		r.mem = nil
+	}
+	unix.Close(r.fd)
+}
+
+func htons(v uint16) uint16 { return v<<8 | v>>8 }

@@ -1,0 +1,143 @@
+package dataplane
+
+// The TAP of a protected interface: persistent, so that permits have somewhere to
+// die when no process reads it; with virtio headers, so that super-packets pass
+// whole; multi-queue when asked for. Its carrier is up as long as it exists.
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	tunPath = "/dev/net/tun"
+	// tapQueue is the TAP's queue in packets: what arrives while the worker sends.
+	tapQueue = 1024
+	// Offloads that the segmenter undoes (uapi/linux/if_tun.h).
+	tunCsum, tunTSO4, tunTSO6, tunTSOECN, tunUSO4, tunUSO6 = 1, 2, 4, 8, 0x20, 0x40
+)
+
+// tap has one descriptor a queue.
+type tap struct {
+	name  string
+	index int
+	fds   []int
+}
+
+// tapName is the TAP of the interface with that index, the name that a later process
+// finds it by.
+func tapName(ifindex int) string { return fmt.Sprintf("gvpn%d", ifindex) }
+
+// openTap attaches to a TAP, making it if it isn't there.
+func openTap(name string, queues int) (*tap, error) {
+	t := &tap{name: name}
+	for range queues {
+		fd, err := openTapQueue(name)
+		if err != nil {
+			t.close()
+			return nil, fmt.Errorf("dataplane: TAP %s: %w", name, err)
+		}
+		t.fds = append(t.fds, fd)
+	}
+	if err := t.configure(); err != nil {
+		t.close()
+		return nil, fmt.Errorf("dataplane: TAP %s: %w", name, err)
+	}
+	return t, nil
+}
+
+func openTapQueue(name string) (int, error) {
+	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	fail := func(what string, err error) (int, error) {
+		unix.Close(fd)
+		return -1, fmt.Errorf("%s: %w", what, err)
+	}
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return fail("name", err)
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return fail("TUNSETIFF", err)
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
+		return fail("TUNSETPERSIST", err)
+	}
+	// Kernels before 6.2 don't know UDP segmentation: they cut it themselves then.
+	all := tunCsum | tunTSO4 | tunTSO6 | tunTSOECN | tunUSO4 | tunUSO6
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, all); err != nil {
+		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, all&^(tunUSO4|tunUSO6)); err != nil {
+			return fail("TUNSETOFFLOAD", err)
+		}
+	}
+	hdr := int32(vnetLen)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETVNETHDRSZ, uintptr(unsafe.Pointer(&hdr))); e != 0 {
+		return fail("TUNSETVNETHDRSZ", e)
+	}
+	return fd, nil
+}
+
+// configure brings the TAP up: no queueing discipline (the ring behind it is the
+// queue), no addresses, IPv6 not even link-local.
+func (t *tap) configure() error {
+	l, err := netlink.LinkByName(t.name)
+	if err != nil {
+		return err
+	}
+	t.index = l.Attrs().Index
+	if err := netlink.LinkSetTxQLen(l, tapQueue); err != nil {
+		return fmt.Errorf("queue length: %w", err)
+	}
+	// The largest MTU: what goes in and out of it is the other interface's business.
+	if err := netlink.LinkSetMTU(l, 65521); err != nil {
+		return fmt.Errorf("MTU: %w", err)
+	}
+	if err := netlink.LinkSetIP6AddrGenMode(l, 1); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("IPv6 address generation: %w", err)
+	}
+	if err := netlink.LinkSetARPOff(l); err != nil {
+		return fmt.Errorf("ARP: %w", err)
+	}
+	q := &netlink.GenericQdisc{QdiscType: "noqueue", QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: t.index, Parent: netlink.HANDLE_ROOT}}
+	if err := netlink.QdiscReplace(q); err != nil {
+		return fmt.Errorf("noqueue: %w", err)
+	}
+	return netlink.LinkSetUp(l)
+}
+
+// drops returns the packets that found the TAP's queue full, since it was made.
+func (t *tap) drops() uint64 {
+	l, err := netlink.LinkByIndex(t.index)
+	if err != nil || l.Attrs().Statistics == nil {
+		return 0
+	}
+	return l.Attrs().Statistics.TxDropped
+}
+
+// close leaves the TAP there.
+func (t *tap) close() {
+	for _, fd := range t.fds {
+		unix.Close(fd)
+	}
+	t.fds = nil
+}
+
+// removeTap deletes the TAP of that name, if there is one.
+func removeTap(name string) error {
+	l, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return netlink.LinkDel(l)
+}
