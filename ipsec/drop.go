@@ -28,6 +28,9 @@ const (
 	DropPadding                  // ESP padding isn't 1, 2, 3, …
 	DropInnerMismatch            // outer and inner addresses differ
 	DropReceiveOnly              // SA direction forbids sending
+	DropSenderLimit              // an SA's table of senders is full
+	DropDummy                    // ESP dummy packet (next header 59), discarded as RFC 4303 §2.6 says
+	DropNoRandom                 // no random octets for an IV
 	NumDropReasons
 )
 
@@ -35,5 +38,6 @@ func (r DropReason) String() string {
 	return [...]string{"none", "fail-close", "local-permit", "clear-inbound", "no-sa", "sa-expired",
 		"no-sender-id", "sequence-limit", "policy-race", "too-big", "fragment", "malformed",
 		"unknown-spi", "replay", "icv", "inner-policy", "reassembly", "ring-full", "tap-full",
-		"send-failed", "padding", "inner-mismatch", "receive-only"}[r]
+		"send-failed", "padding", "inner-mismatch", "receive-only",
+		"sender-limit", "esp-dummy", "no-random"}[r]
 }
