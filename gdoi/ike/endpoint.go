@@ -53,5 +53,3 @@ type session struct{}
 type dpdState struct{}
 
 func (d *dpdState) reset() {}
-
-func equalCT(a, b []byte) bool { return string(a) == string(b) }
