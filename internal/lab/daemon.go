@@ -1,0 +1,96 @@
+package lab
+
+// The product's daemons and its shell, as a user starts them.
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Daemon is a running getvpnd.
+type Daemon struct {
+	*Proc
+	Node   string
+	Conf   string
+	Socket string
+	lab    *Lab
+}
+
+// Daemon starts getvpnd in a node with a configuration file and waits until its
+// control socket answers. State and pinned programs survive it, so that a second
+// start is a restart.
+func (l *Lab) Daemon(node, conf string) (*Daemon, error) {
+	base := filepath.Join(l.Dir, node)
+	d := &Daemon{Node: node, Conf: conf, Socket: base + ".sock", lab: l}
+	for _, dir := range []string{base + ".state", filepath.Join(l.bpf, node)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+	}
+	p, err := l.Start(node, node, filepath.Join(l.Bin, "getvpnd"), "--config", conf, "--socket", d.Socket,
+		"--state-dir", base+".state", "--bpf-dir", filepath.Join(l.bpf, node))
+	if err != nil {
+		return nil, err
+	}
+	d.Proc = p
+	return d, Until(15*time.Second, func() error {
+		if !p.Alive() {
+			return Final(fmt.Errorf("lab: getvpnd in %s ended: %v:\n%s", node, p.err, tail(p.Output())))
+		}
+		_, err := d.Show("show crypto gdoi")
+		return err
+	})
+}
+
+// ConfFile writes a configuration file into the lab's folder.
+func (l *Lab) ConfFile(name, text string) (string, error) {
+	f := filepath.Join(l.Dir, name+".conf")
+	if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("lab: %w", err)
+	}
+	return f, nil
+}
+
+// Show runs one command in the daemon's shell and returns what it printed.
+func (d *Daemon) Show(command string, options ...string) (string, error) {
+	args := append([]string{"--socket", d.Socket, "-c", command}, options...)
+	out, err := exec.Command(filepath.Join(d.lab.Bin, "getvpn"), args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("lab: getvpn -c %q at %s: %w: %s", command, d.Node, err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
+
+// Shows waits until a command's output contains all the texts.
+func (d *Daemon) Shows(limit time.Duration, command string, texts ...string) (string, error) {
+	var out string
+	err := Until(limit, func() error {
+		var err error
+		if out, err = d.Show(command); err != nil {
+			if !d.Alive() {
+				return Final(fmt.Errorf("%w; its log:\n%s", err, tail(d.Output())))
+			}
+			return err
+		}
+		for _, t := range texts {
+			if !strings.Contains(out, t) {
+				return fmt.Errorf("lab: %s at %s doesn't show %q but:\n%s", command, d.Node, t, out)
+			}
+		}
+		return nil
+	})
+	if err != nil && d.Alive() {
+		err = fmt.Errorf("%w\nits log:\n%s", err, tail(d.Output()))
+	}
+	return out, err
+}
+
+// Registered waits until the member is registered.
+func (d *Daemon) Registered(limit time.Duration) error {
+	_, err := d.Shows(limit, "show crypto gdoi", "Registration status   : Registered")
+	return err
+}

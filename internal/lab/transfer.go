@@ -1,0 +1,223 @@
+package lab
+
+// Unicast traffic between hosts: a file with its hash, a steady counted stream,
+// pings, injected frames.
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Transfer is a finished file transfer.
+type Transfer struct {
+	Octets   int64
+	Sent     [sha256.Size]byte // hash at the sender
+	Received [sha256.Size]byte // hash at the receiver
+	Took     time.Duration
+}
+
+// Transfer sends size octets of noise over TCP from one host to an address of
+// another, and hashes them at both ends.
+func (l *Lab) Transfer(from, to, addr string, size int64, limit time.Duration) (Transfer, error) {
+	var t Transfer
+	var ln net.Listener
+	err := l.In(to, func() (err error) {
+		ln, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
+		return err
+	})
+	if err != nil {
+		return t, fmt.Errorf("lab: listen in %s: %w", to, err)
+	}
+	defer ln.Close()
+	deadline := time.Now().Add(limit)
+	ln.(*net.TCPListener).SetDeadline(deadline)
+	got := make(chan error, 1)
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			got <- err
+			return
+		}
+		defer c.Close()
+		c.SetDeadline(deadline)
+		h := sha256.New()
+		n, err := io.Copy(h, c)
+		t.Octets = n
+		h.Sum(t.Received[:0])
+		got <- err
+	}()
+
+	var c net.Conn
+	start := time.Now()
+	err = l.In(from, func() (err error) {
+		d := net.Dialer{Timeout: 10 * time.Second}
+		c, err = d.Dial("tcp", ln.Addr().String())
+		return err
+	})
+	if err != nil {
+		return t, fmt.Errorf("lab: connect from %s: %w", from, err)
+	}
+	c.SetDeadline(deadline)
+	noise := rand.NewChaCha8([32]byte{byte(size)})
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(h, c), io.LimitReader(noise, size))
+	h.Sum(t.Sent[:0])
+	err = errors.Join(err, c.Close(), <-got)
+	t.Took = time.Since(start)
+	if err == nil && (t.Octets != size || t.Sent != t.Received) {
+		err = fmt.Errorf("lab: %d of %d octets arrived, hash %x, sent %x", t.Octets, size, t.Received[:8], t.Sent[:8])
+	}
+	return t, err
+}
+
+// Stream is a steady UDP stream whose every datagram is numbered and counted at both
+// ends.
+type Stream struct {
+	in, out *net.UDPConn
+	stop    chan struct{}
+	sent    sync.WaitGroup
+
+	mu       sync.Mutex
+	Sent     int
+	Received int
+	Refused  int // send calls that the sender's kernel refused
+}
+
+// Stream starts rate datagrams of size octets a second from one host to another's
+// address.
+func (l *Lab) Stream(from, to, addr string, rate, size int) (*Stream, error) {
+	s := &Stream{stop: make(chan struct{})}
+	err := l.In(to, func() (err error) {
+		s.in, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(addr)})
+		if err == nil {
+			err = control(s.in, func(fd int) error {
+				return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
+			})
+		}
+		return err
+	})
+	if err == nil {
+		err = l.In(from, func() (err error) {
+			s.out, err = net.DialUDP("udp", nil, s.in.LocalAddr().(*net.UDPAddr))
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: stream %s to %s: %w", from, to, err)
+	}
+	go func() {
+		buf := make([]byte, 65536)
+		for {
+			if _, err := s.in.Read(buf); errors.Is(err, net.ErrClosed) {
+				return
+			} else if err == nil {
+				s.mu.Lock()
+				s.Received++
+				s.mu.Unlock()
+			}
+		}
+	}()
+	s.sent.Go(func() {
+		buf := make([]byte, max(size, 8))
+		start := time.Now()
+		for n := 0; ; n++ {
+			if ahead := time.Duration(n)*time.Second/time.Duration(rate) - time.Since(start); ahead > 0 {
+				select {
+				case <-s.stop:
+					return
+				case <-time.After(ahead):
+				}
+			}
+			binary.BigEndian.PutUint64(buf, uint64(n))
+			_, err := s.out.Write(buf)
+			s.mu.Lock()
+			if err == nil {
+				s.Sent++
+			} else {
+				s.Refused++
+			}
+			s.mu.Unlock()
+		}
+	})
+	return s, nil
+}
+
+// Counts returns what was sent and what arrived so far.
+func (s *Stream) Counts() (sent, received int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Sent, s.Received
+}
+
+// Stop ends sending, waits until all has arrived or nothing has for a second, and
+// returns the counts.
+func (s *Stream) Stop() (sent, received int) {
+	close(s.stop)
+	s.sent.Wait()
+	last, at := -1, time.Now()
+	Until(time.Minute, func() error {
+		sent, received = s.Counts()
+		if received != last {
+			last, at = received, time.Now()
+		}
+		if received >= sent || time.Since(at) > time.Second {
+			return nil
+		}
+		return errors.New("on its way")
+	})
+	s.in.Close()
+	s.out.Close()
+	return sent, received
+}
+
+// Ping sends count echo requests with ping(8) and further options; it fails unless
+// every one is answered.
+func (l *Lab) Ping(from, addr string, count int, options ...string) (string, error) {
+	args := append([]string{"-n", "-c", strconv.Itoa(count), "-i", "0.05", "-W", "2"}, options...)
+	out, err := l.Run(from, "ping", append(args, addr)...)
+	return out, err
+}
+
+// Inject sends raw Ethernet frames out of a node's interface.
+func (l *Lab) Inject(node, dev string, frames ...[]byte) error {
+	return l.In(node, func() error {
+		i, err := net.InterfaceByName(dev)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, f := range frames {
+			if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: i.Index}); err != nil {
+				return fmt.Errorf("lab: inject into %s %s: %w", node, dev, err)
+			}
+		}
+		return nil
+	})
+}
+
+// MAC returns an interface's hardware address.
+func (l *Lab) MAC(node, dev string) (net.HardwareAddr, error) {
+	var a net.HardwareAddr
+	err := l.In(node, func() error {
+		i, err := net.InterfaceByName(dev)
+		if err == nil {
+			a = i.HardwareAddr
+		}
+		return err
+	})
+	return a, err
+}
