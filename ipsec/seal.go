@@ -29,6 +29,8 @@ const ivBatch = 1024
 type Sealer struct {
 	// DF of the outer IPv4 header.
 	DF DFMode
+	// Sent, if set, remembers each packet for RewriteICMP.
+	Sent *SentRing
 
 	sa   *SA
 	eng  engine
@@ -128,6 +130,9 @@ func (s *Sealer) Seal(buf []byte, off, n int) (start, length int, why DropReason
 	s.num.iv++
 	s.num.left--
 
+	if s.Sent != nil {
+		s.Sent.Remember(s.sa.spi, num.seq, in)
+	}
 	// The header first: in transport mode it stands where SPI and IV come.
 	if tunnel {
 		outerHeader(buf[start:esp], in, length, uint16(num.seq), s.DF, v6)
