@@ -37,6 +37,9 @@ const (
 // PullOptions are what both sides can choose.
 type PullOptions struct {
 	Dialect Dialect
+	// RFCOnly is for a group marked "interop rfc6407": whatever is private is
+	// refused on the way out.
+	RFCOnly bool
 }
 
 // pull is what both sides have in common: the exchange, nonces and copies of what

@@ -94,6 +94,9 @@ func (g *PullInitiator) Accept(r Request) ([]byte, error) {
 	if g.over || g.state != wantDecision {
 		return nil, &Error{Reason: OutOfState}
 	}
+	if g.opts.RFCOnly {
+		r.Capability = nil
+	}
 	var payloads []isakmp.Payload
 	if r.SIDs > 1 || r.Capability != nil {
 		gap := GAP{Capability: r.Capability}
@@ -168,4 +171,3 @@ func checkSeq(sa *SA, has bool) error {
 	}
 	return nil
 }
-

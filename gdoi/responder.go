@@ -79,6 +79,11 @@ func (k *PullResponder) Answer(sa *SA) ([]byte, error) {
 	if err := CheckSA(sa); err != nil {
 		return nil, err
 	}
+	if k.opts.RFCOnly {
+		if err := sa.OnlyRFC(); err != nil {
+			return nil, err
+		}
+	}
 	p, err := sa.Payload(k.opts.Dialect)
 	if err != nil {
 		return nil, err
