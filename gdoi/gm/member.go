@@ -1,0 +1,277 @@
+package gm
+
+// The member's actor. One goroutine (Run) owns the state; a registration attempt runs
+// in a goroutine of its own, one at a time, and its result comes back as a message.
+// Requests from outside (an operator's clear, a sequence number near its end) are
+// flags, so they merge and are never lost.
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"getvpn/config"
+	"getvpn/gdoi/policy"
+	"getvpn/ipsec"
+	"getvpn/model"
+	"getvpn/model/event"
+)
+
+// Installer is the dataplane as a member sees it. Install replaces the group's policy
+// on the interface as a whole; a TEK that is there already, by SPI and key, keeps its
+// counters and window.
+type Installer interface {
+	Install(ipsec.GroupPolicy) error
+	Remove(group, iface string) error
+}
+
+// Attachment is a crypto map entry with the group on an interface.
+type Attachment struct {
+	Interface string
+	MapName   string
+	MapSeq    int
+	LocalName string // the map entry's own list
+	Local     []ipsec.ACE
+	FailClose ipsec.FailClose
+}
+
+// Options of a member. Log may be nil.
+type Options struct {
+	Group  config.Group
+	Attach []Attachment
+	Local  netip.Addr // address to register from; zero: the route's
+	Puller Puller
+	Inst   Installer
+	Store  *model.Store
+	Events event.Emitter
+	Log    *slog.Logger
+	// Random gives numbers in [0, 1) for jitter; nil: math/rand.
+	Random func() float64
+}
+
+// Member is a group member of one group.
+type Member struct {
+	o    Options
+	wake chan struct{} // room for one
+
+	mu       sync.Mutex
+	clear    bool
+	seqNear  map[uint32]bool // SPIs reported and not yet handled
+	stopping bool
+
+	// Below: the actor's own.
+	h          holdings
+	registered bool      // a policy is installed
+	server     int       // of the list, being tried
+	round      int       // full rounds of the list without success
+	attempt    time.Time // when to try next; zero: never
+	running    bool      // an attempt is under way
+	results    chan result
+	seen       map[uint32]bool // SPIs whose sequence end was acted upon
+	pub        model.GMGroup
+	reasons    map[string]uint64
+}
+
+type result struct {
+	server netip.Addr
+	got    *PullResult
+	err    error
+}
+
+// New returns a member that does nothing yet.
+func New(o Options) *Member {
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, results: make(chan result, 1),
+		seen: map[uint32]bool{}, reasons: map[string]uint64{}}
+	m.pub = model.GMGroup{
+		Name: o.Group.Name, Identity: identity(&o.Group), IPv6: o.Group.IPv6, Servers: o.Group.Servers,
+		Direction: ipsec.Both.String(),
+	}
+	if len(o.Attach) > 0 {
+		a := o.Attach[0]
+		m.pub.Interface, m.pub.MapName, m.pub.LocalACL = a.Interface, a.MapName, a.LocalName
+		m.pub.FailClose = a.FailClose.Active
+		m.pub.LocalACEs = policy.ACEModels(a.Local)
+	}
+	return m
+}
+
+func identity(g *config.Group) model.GroupID {
+	if g.HasNumber {
+		return model.GroupID{Number: g.Number}
+	}
+	return model.GroupID{Addr: g.Address}
+}
+
+// Prepare closes what must be closed before anything else runs: it puts fail-close maps into the kernel
+// and publishes the group as unregistered. Without an active fail-close map it leaves
+// the dataplane alone: an earlier process may have left its policy there, and that
+// must stand until a new one takes its place.
+func (m *Member) Prepare() error {
+	var first error
+	for _, a := range m.o.Attach {
+		if a.FailClose.Active {
+			if err := m.o.Inst.Install(m.policyFor(a, nil, nil)); err != nil && first == nil {
+				first = err
+			}
+		}
+	}
+	m.publish(time.Now())
+	for _, a := range m.o.Attach {
+		m.o.Events.Emit(event.GMCryptoMapAttach{Group: m.o.Group.Name})
+		for _, e := range a.Local {
+			if e.Action == ipsec.Permit {
+				m.o.Events.Emit(event.GMACLPermit{Src: policy.AddrText(e.Src), Dst: policy.AddrText(e.Dst)})
+			}
+		}
+	}
+	return first
+}
+
+// Clear is the operator's "clear crypto gdoi": the member registers again at once.
+// What it holds stays in use until the new policy is there.
+func (m *Member) Clear() {
+	m.mu.Lock()
+	m.clear = true
+	m.mu.Unlock()
+	m.poke()
+}
+
+// SeqNearEnd tells the member that the numbers of an SA run out: it asks for new keys
+// or a new Sender ID, once an SPI.
+func (m *Member) SeqNearEnd(spi uint32) {
+	m.mu.Lock()
+	m.seqNear[spi] = true
+	m.mu.Unlock()
+	m.poke()
+}
+
+func (m *Member) poke() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run registers and keeps the group's keys until ctx ends. The policy stays in the
+// dataplane; Leave removes it.
+func (m *Member) Run(ctx context.Context) {
+	if len(m.o.Group.Servers) == 0 {
+		m.o.Events.Emit(event.GMIncompleteConfig{Group: m.o.Group.Name})
+		return
+	}
+	m.attempt = time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		m.arm(ctx, timer)
+		select {
+		case <-ctx.Done():
+			if m.running {
+				<-m.results // the attempt ends with ctx
+			}
+			return
+		case r := <-m.results:
+			m.running = false
+			m.finished(ctx, r)
+		case <-m.wake:
+			m.requests()
+		case <-timer.C:
+			m.tick()
+		}
+	}
+}
+
+// Leave takes the group off its interfaces; call it when Run has returned.
+func (m *Member) Leave() error {
+	var first error
+	for _, a := range m.o.Attach {
+		if err := m.o.Inst.Remove(m.o.Group.Name, a.Interface); err != nil && first == nil {
+			first = err
+		}
+		m.o.Events.Emit(event.GMCryptoMapDetach{Group: m.o.Group.Name})
+	}
+	m.o.Store.Update(func(s *model.Snapshot) { s.Members = without(s.Members, m.o.Group.Name) })
+	m.o.Events.Emit(event.GMUnregister{Group: m.o.Group.Name})
+	return first
+}
+
+// arm starts an attempt that is due and sets the timer to the next thing to do.
+func (m *Member) arm(ctx context.Context, timer *time.Timer) {
+	now := time.Now()
+	if !m.running && !m.attempt.IsZero() && !now.Before(m.attempt) {
+		m.start(ctx, now)
+	}
+	next := m.h.changes(now)
+	if !m.running && !m.attempt.IsZero() && (next.IsZero() || m.attempt.Before(next)) {
+		next = m.attempt
+	}
+	if next.IsZero() {
+		timer.Stop()
+		return
+	}
+	timer.Reset(next.Sub(now))
+}
+
+func (m *Member) start(ctx context.Context, now time.Time) {
+	server := m.o.Group.Servers[m.server]
+	if m.server == 0 && m.round == 0 && m.registered {
+		m.o.Events.Emit(event.GMReRegister{Group: m.o.Group.Name})
+	}
+	m.running = true
+	m.pub.Attempted++
+	m.publish(now)
+	m.o.Events.Emit(event.GMRegister{KS: server, Group: m.o.Group.Name, GM: m.o.Local})
+	req := PullRequest{Server: server, Local: m.o.Local, Group: m.pub.Identity, Interop: m.o.Group.Interop}
+	go func() {
+		got, err := m.o.Puller.Pull(ctx, req)
+		m.results <- result{server, got, err}
+	}()
+}
+
+// tick follows the clock: TEKs change over and end.
+func (m *Member) tick() {
+	now := time.Now()
+	if m.registered {
+		m.install(now) // an error here repeats at the next change; the dataplane counts it
+	}
+	m.publish(now)
+}
+
+// requests takes up what was asked from outside.
+func (m *Member) requests() {
+	m.mu.Lock()
+	clear, near := m.clear, m.seqNear
+	m.clear, m.seqNear = false, map[uint32]bool{}
+	m.mu.Unlock()
+	again := false
+	if clear {
+		m.o.Events.Emit(event.GMClearRegister{Group: m.o.Group.Name})
+		again = true
+	}
+	for spi := range near {
+		if !m.seen[spi] {
+			m.seen[spi] = true
+			m.o.Events.Emit(event.SequenceNearEnd{Group: m.o.Group.Name})
+			again = true
+		}
+	}
+	if !again {
+		return
+	}
+	if m.running { // the running attempt began before the request
+		m.mu.Lock()
+		m.clear = m.clear || clear
+		m.mu.Unlock()
+		return
+	}
+	m.server, m.round, m.attempt = 0, 0, time.Now()
+}

@@ -1,0 +1,100 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"getvpn/gdoi"
+	"getvpn/internal/secret"
+	"getvpn/ipsec"
+)
+
+// Offer is a group's policy as a key server sends it in PULL message 2 and 4, in
+// IPsec values. Lifetimes are what remains when the message is made.
+type Offer struct {
+	KEK     *KEK    // nil: the group has no rekeys
+	Entries []Entry // in the order in which they are matched
+	TEKs    []TEK   // each SPI once
+}
+
+// Entry is one access list entry and, for a permit, the SPIs that protect it: the
+// oldest first. A deny has none.
+type Entry struct {
+	ACE  ipsec.ACE
+	SPIs []uint32
+}
+
+// TEK is one data SA. Keys are empty in an offer without a key download.
+type TEK struct {
+	SPI       uint32
+	Transform ipsec.Transform
+	Lifetime  time.Duration // that remains, in whole seconds
+	// Age is the time since the key server made the TEK; HasAge when it said so. A
+	// member derives its first sequence number from it.
+	Age       time.Duration
+	HasAge    bool
+	Direction ipsec.Direction
+	Replay    ipsec.Replay
+	Key       secret.Bytes
+	AuthKey   secret.Bytes
+}
+
+// KEK is the rekey SA.
+type KEK struct {
+	SPI      [16]byte
+	Src, Dst netip.AddrPort // where PUSH comes from and goes to
+	Cipher   gdoi.KEKAlgorithm
+	KeyBits  int
+	Lifetime time.Duration
+	SigHash  gdoi.SigHash
+	SigAlg   gdoi.SigAlgorithm
+	SigBits  int
+	IV, Key  secret.Bytes
+	Public   []byte // the signing key, DER SubjectPublicKeyInfo
+	Seq      uint32 // used last; 0: no rekey was sent yet
+}
+
+// Keys is the personal part of message 4.
+type Keys struct {
+	SIDBits int
+	SIDs    []uint32 // nil when no TEK is in a counter mode
+}
+
+// RejectError says why a member can't take the policy. Unsupported: this
+// implementation lacks what the policy needs (no crypto engine, in the vendor's
+// words); else the policy contradicts itself or the RFC.
+type RejectError struct {
+	Unsupported bool
+	Reason      string
+}
+
+func (e *RejectError) Error() string { return "policy: " + e.Reason }
+
+func reject(format string, a ...any) error { return &RejectError{Reason: fmt.Sprintf(format, a...)} }
+
+func unsupported(format string, a ...any) error {
+	return &RejectError{Unsupported: true, Reason: fmt.Sprintf(format, a...)}
+}
+
+// Counter reports whether any TEK is in a counter mode, so that a sender needs a
+// Sender ID.
+func (o *Offer) Counter() bool {
+	for i := range o.TEKs {
+		if o.TEKs[i].Transform.Counter() {
+			return true
+		}
+	}
+	return false
+}
+
+// FirstSeq is the sequence number to start sending with under a TEK of that age and
+// remaining life: the elapsed share of the 32-bit number space, so that a member that
+// joins again within the life of a TEK doesn't repeat numbers that its peers have
+// seen. A TEK made just now starts at 1, as RFC 4303 §3.3.3 has it.
+func FirstSeq(age, remaining time.Duration) uint32 {
+	if age < 0 || age+remaining <= 0 {
+		return 1
+	}
+	return max(1, uint32(float64(age)/float64(age+remaining)*(1<<32-1<<20)))
+}
