@@ -73,17 +73,16 @@ func windowWords(size int) int {
 
 // fits reports whether seq is neither left of the window nor seen. The caller holds mu.
 func (w *window) fits(seq uint32, size int) bool {
+	if n := windowWords(size); len(w.bits) != n { // new, or the policy has changed
+		w.resize(n)
+	}
 	if seq == 0 { // never sent (RFC 4303 §3.3.3)
 		return false
 	}
 	if seq > w.top {
 		return true
 	}
-	if w.top-seq >= uint32(size) || len(w.bits) == 0 {
-		w.late(seq)
-		return false
-	}
-	if w.bits[seq/64%uint32(len(w.bits))]>>(seq%64)&1 == 1 {
+	if w.top-seq >= uint32(size) || w.bits[seq/64%uint32(len(w.bits))]>>(seq%64)&1 == 1 {
 		w.late(seq)
 		return false
 	}
@@ -109,9 +108,6 @@ func (w *window) commit(seq uint32, size int) bool {
 	defer w.mu.Unlock()
 	if !w.fits(seq, size) {
 		return false
-	}
-	if n := windowWords(size); len(w.bits) != n {
-		w.resize(n)
 	}
 	n := uint32(len(w.bits))
 	if seq > w.top {
