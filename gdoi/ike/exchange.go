@@ -200,3 +200,15 @@ func (x *Exchange) judge(datagram []byte) (verdict, []byte) {
 	}
 	return deliver, nil
 }
+
+// plausible tells whether a datagram decrypts to a chain that starts with HASH: most
+// forgeries don't, and stop here before they take a place in a queue.
+func (x *Exchange) plausible(h isakmp.Header, datagram []byte) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	payloads, _, _, err := openMessage(x.sa.prot.block, h, x.iv, datagram)
+	if err == nil && isakmp.FirstType(payloads) != isakmp.PayloadHash {
+		err = refuse(DropDecrypt, "first payload isn't HASH")
+	}
+	return err
+}

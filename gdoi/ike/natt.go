@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"crypto/sha256"
 	"net/netip"
 
 	"getvpn/gdoi/isakmp"
@@ -17,33 +16,6 @@ const (
 	vidNATT vendorID = "\x4a\x13\x1c\x81\x07\x03\x58\x45\x5c\x57\x28\xf2\x0e\x95\x45\x2f" // RFC 3947 §3.1
 	vidDPD  vendorID = "\xaf\xca\xd7\x13\x68\xa1\xf1\xc9\x6b\x86\x96\xfc\x77\x57\x01\x00" // RFC 3706 §5.1
 )
-
-// capabilityName is what CapabilityVID is the hash of.
-const capabilityName = "getvpn group capability"
-
-// CapabilityVID is our vendor ID: 16 octets that name the product, then a version
-// octet and three octets of capability flags. Compare peers by its first
-// CapabilityPrefixLen octets. It isn't covered by phase 1's hashes: what it says must
-// be repeated under authentication before anything depends on it.
-func CapabilityVID(version uint8, flags uint32) []byte {
-	s := sha256.Sum256([]byte(capabilityName))
-	return append(s[:CapabilityPrefixLen:CapabilityPrefixLen], version, byte(flags>>16), byte(flags>>8), byte(flags))
-}
-
-// CapabilityPrefixLen is how many octets of CapabilityVID are the product's name.
-const CapabilityPrefixLen = 16
-
-// Capability is the peer's CapabilityVID; ok tells whether it sent one.
-func (p Peer) Capability() (version uint8, flags uint32, ok bool) {
-	prefix := CapabilityVID(0, 0)[:CapabilityPrefixLen]
-	for _, v := range p.VendorIDs {
-		if len(v) == CapabilityPrefixLen+4 && string(v[:CapabilityPrefixLen]) == string(prefix) {
-			t := v[CapabilityPrefixLen:]
-			return t[0], uint32(t[1])<<16 | uint32(t[2])<<8 | uint32(t[3]), true
-		}
-	}
-	return 0, 0, false
-}
 
 // natHash is the content of a NAT-D payload: hash(CKY-I | CKY-R | IP | port).
 func natHash(h HashAlg, ci, cr isakmp.Cookie, a netip.AddrPort) []byte {

@@ -32,8 +32,9 @@ type Options struct {
 	Listen func(local netip.AddrPort) (PacketConn, error)
 
 	Config *Config // required
-	// VendorIDs are sent in phase 1 beside NAT-T's and DPD's: our capability
-	// (CapabilityVID). What a peer sends is in Peer.VendorIDs.
+	// VendorIDs are sent in phase 1 beside NAT-T's and DPD's: the group protocol's
+	// capability. What a peer sends is in Peer.VendorIDs. No hash covers vendor IDs:
+	// what they say must be repeated under authentication before anything depends on it.
 	VendorIDs [][]byte
 
 	Store   *model.Store  // nil: nothing is published
@@ -119,14 +120,4 @@ type Peer struct {
 	ConnID        uint32
 	Initiator     bool // we started phase 1
 	NATT          bool
-}
-
-// HasVendorID tells whether the peer sent a vendor ID that starts with prefix.
-func (p Peer) HasVendorID(prefix []byte) bool {
-	for _, v := range p.VendorIDs {
-		if len(v) >= len(prefix) && string(v[:len(prefix)]) == string(prefix) {
-			return true
-		}
-	}
-	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -37,12 +38,16 @@ type SA struct {
 	timers    []*time.Timer
 	phase1    *session // for copies of phase 1's last message; nil after a while
 	probe     dpdState
+	dialed    netip.AddrPort // what Connect was asked for
+	greeting  bool           // INITIAL-CONTACT is due
 }
 
 // maxMIDs is how many message IDs one SA may use before it must be replaced.
 const maxMIDs = 1 << 16
 
-// Errors of NewExchange.
+// candidates is how many plausible answers can wait for RoundTrip.
+const candidates = 64
+
 var errMIDs = errors.New("SA has used up its message IDs")
 
 // ID is the connection number, as show crypto isakmp sa prints it.
@@ -80,7 +85,7 @@ func (s *SA) Close() { s.ep.removeSA(s, true, "closed") }
 // numbers fail, the exchange that is returned fails in RoundTrip.
 func (s *SA) NewExchange(t isakmp.ExchangeType) *Exchange {
 	mid, err := s.newMID()
-	x := &Exchange{sa: s, typ: t, mid: mid, ours: true, in: make(chan []byte, 4)}
+	x := &Exchange{sa: s, typ: t, mid: mid, ours: true, in: make(chan []byte, candidates)}
 	if err != nil {
 		s.ep.removeSA(s, true, err.Error())
 	}

@@ -1,0 +1,187 @@
+package ike
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"getvpn/gdoi/isakmp"
+	"getvpn/internal/secret"
+)
+
+// This file is the SA database: an SA comes in when its phase 1 is complete, and goes
+// by lifetime, delete, a dead peer or a successor.
+
+// peerKey is who a peer is, for the rule of two live SAs: behind a NAT several peers
+// share an address but not an identity.
+type peerKey struct {
+	addr netip.Addr
+	id   Identity
+}
+
+// maxPerPeer is how many live SAs one peer may have: the one in use and its successor.
+const maxPerPeer = 2
+
+// lingerPhase1 is how long a copy of phase 1's last message is still answered.
+const lingerPhase1 = time.Minute
+
+// establish puts a completed phase 1 into the database. The caller holds the session's
+// mutex and sends the last message afterwards.
+func (e *Endpoint) establish(s *session, o *Outcome) *SA {
+	now := time.Now()
+	sa := &SA{
+		ep: e, prot: o.prot, policy: o.policy, dpd: o.dpd, behindNAT: o.natHere,
+		peer:        Peer{Identity: o.identity, VendorIDs: o.vendorIDs, Initiator: s.initiator, NATT: s.path.conn.natt},
+		established: now, expires: now.Add(o.policy.Lifetime), done: make(chan struct{}), path: s.path,
+		lastHeard: now, lastSent: now, exchanges: map[uint32]*Exchange{}, used: map[uint32]struct{}{}, phase1: s,
+	}
+	keylog(o.prot.ci, o.prot.km.Key)
+	// The cipher holds its schedule; of the rest only SKEYID_a is needed on.
+	for _, k := range []secret.Bytes{o.prot.km.SKEYID, o.prot.km.D, o.prot.km.E, o.prot.km.Key} {
+		k.Zero()
+	}
+	k := peerKey{s.path.remote.Addr(), o.identity}
+	addr := s.path.remote.Addr()
+	e.mu.Lock()
+	sa.id, sa.peer.ConnID = e.nextID, e.nextID
+	e.nextID++
+	e.sas[pairOf(o.prot.ci, o.prot.cr)] = sa
+	if s.initiator {
+		delete(e.starting, o.prot.ci)
+	} else {
+		e.unlist(s)
+	}
+	old := e.byPeer[k]
+	var gone []*SA
+	if n := len(old) - (maxPerPeer - 1); n > 0 && !o.initial {
+		gone, old = slices.Clone(old[:n]), old[n:]
+	}
+	if o.initial {
+		gone, old = slices.Clone(old), nil
+	}
+	e.byPeer[k] = append(slices.Clone(old), sa)
+	closed := e.closed
+	_, met := e.contacted[addr]
+	e.contacted[addr] = struct{}{}
+	e.mu.Unlock()
+	for _, g := range gone {
+		e.removeSA(g, !o.initial, "replaced")
+	}
+	sa.mu.Lock()
+	sa.timers = append(sa.timers,
+		time.AfterFunc(o.policy.Lifetime, func() { e.removeSA(sa, true, "lifetime") }),
+		time.AfterFunc(lingerPhase1, func() {
+			sa.mu.Lock()
+			sa.phase1 = nil
+			sa.mu.Unlock()
+		}))
+	sa.mu.Unlock()
+	sa.startDPD(e.cfg.Load().Keepalive)
+	sa.startKeepalive()
+	e.log.Info("ISAKMP SA established", "id", sa.id, "peer", s.path.remote, "identity", o.identity.String())
+	if closed {
+		e.removeSA(sa, true, "endpoint closed")
+	}
+	sa.greeting = s.initiator && !met
+	return sa
+}
+
+// removeSA ends an SA; tell sends the peer a delete.
+func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
+	k := pairOf(s.prot.ci, s.prot.cr)
+	e.mu.Lock()
+	if e.sas[k] != s {
+		e.mu.Unlock()
+		return
+	}
+	delete(e.sas, k)
+	s.mu.Lock()
+	pk := peerKey{s.path.remote.Addr(), s.peer.Identity}
+	s.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(e.byPeer[pk]), func(o *SA) bool { return o == s })
+	if len(list) == 0 {
+		delete(e.byPeer, pk)
+	} else {
+		e.byPeer[pk] = list
+	}
+	e.mu.Unlock()
+	if tell {
+		s.sendDelete()
+	}
+	s.mu.Lock()
+	s.deleted = true
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	s.phase1, s.exchanges = nil, map[uint32]*Exchange{}
+	s.probe.wake()
+	close(s.done)
+	s.mu.Unlock()
+	e.log.Info("ISAKMP SA ended", "id", s.id, "peer", pk.addr, "why", why)
+	e.publish()
+}
+
+// reusable finds the newest live SA with remote. It isn't about to expire.
+func (e *Endpoint) reusable(remote netip.AddrPort, local netip.Addr) *SA {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var best *SA
+	for _, s := range e.sas {
+		s.mu.Lock()
+		fits := s.dialed == remote || s.path.remote == remote
+		fits = fits && (!local.IsValid() || s.path.local.Addr() == local) && !s.deleted
+		s.mu.Unlock()
+		if fits && time.Until(s.expires) > minRemaining && (best == nil || s.id > best.id) {
+			best = s
+		}
+	}
+	return best
+}
+
+// minRemaining is the life that an SA must have left to be used again.
+const minRemaining = 5 * time.Second
+
+// SAs lists the live SAs with a peer's address (all for the zero Addr).
+func (e *Endpoint) SAs(peer netip.Addr) []*SA {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []*SA
+	for k, list := range e.byPeer {
+		if !peer.IsValid() || k.addr == peer {
+			out = append(out, list...)
+		}
+	}
+	slices.SortFunc(out, func(a, b *SA) int { return int(a.id) - int(b.id) })
+	return out
+}
+
+// cookiesSPI is the SPI that names the SA in notify and delete payloads.
+func (s *SA) cookiesSPI() []byte {
+	k := pairOf(s.prot.ci, s.prot.cr)
+	return k[:]
+}
+
+// sendDelete tells the peer that the SA is gone (RFC 2408 §3.15).
+func (s *SA) sendDelete() {
+	d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{s.cookiesSPI()}}
+	if err := s.inform(d.Payload()); err != nil {
+		s.ep.log.Debug("delete", "err", err)
+	}
+}
+
+// greet ends the initiator's phase 1: it notes which address was asked for, and at the
+// first contact with a peer since the start says so, that the peer drops what a former
+// life of ours left (RFC 2407 §4.6.3.3). In an exchange of its own, since a notify in
+// message 5 isn't covered by a hash.
+func (s *SA) greet(dialed netip.AddrPort) {
+	s.mu.Lock()
+	s.dialed = dialed
+	first := s.greeting
+	s.greeting = false
+	s.mu.Unlock()
+	if first {
+		if err := s.Notify(isakmp.NotifyInitialContact, nil); err != nil {
+			s.ep.log.Debug("INITIAL-CONTACT", "err", err)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package ike
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"getvpn/model"
+	"getvpn/model/event"
+)
+
+// This file shows the endpoint to the management model and emits its events.
+
+// publishEvery is the least time between two publications.
+const publishEvery = 100 * time.Millisecond
+
+// publisher coalesces: the first change is published at once, what follows within
+// publishEvery together at its end.
+type publisher struct {
+	mu      sync.Mutex
+	last    time.Time
+	pending *time.Timer
+	stopped bool
+	run     sync.Mutex // one publication at a time, in order
+}
+
+func (e *Endpoint) publish() {
+	if e.opts.Store == nil {
+		return
+	}
+	p := &e.pub
+	p.mu.Lock()
+	if p.pending != nil || p.stopped {
+		p.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	if wait := publishEvery - now.Sub(p.last); wait > 0 {
+		p.pending = time.AfterFunc(wait, func() {
+			p.mu.Lock()
+			p.pending, p.last = nil, time.Now()
+			p.mu.Unlock()
+			e.publishNow()
+		})
+		p.mu.Unlock()
+		return
+	}
+	p.last = now
+	p.mu.Unlock()
+	e.publishNow()
+}
+
+func (p *publisher) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	if p.pending != nil {
+		p.pending.Stop()
+	}
+}
+
+func (e *Endpoint) publishNow() {
+	e.pub.run.Lock()
+	defer e.pub.run.Unlock()
+	ike := e.snapshot()
+	e.opts.Store.Update(func(s *model.Snapshot) { s.IKE = ike })
+}
+
+// snapshot lists everything, SAs by number, half-open exchanges last.
+func (e *Endpoint) snapshot() model.IKE {
+	e.mu.Lock()
+	sas := make([]*SA, 0, len(e.sas))
+	for _, s := range e.sas {
+		sas = append(sas, s)
+	}
+	open := make([]*session, 0, len(e.starting)+len(e.half))
+	for _, s := range e.starting {
+		open = append(open, s)
+	}
+	for _, s := range e.half {
+		open = append(open, s)
+	}
+	e.mu.Unlock()
+	out := model.IKE{Drops: map[string]uint64{}}
+	for _, s := range sas {
+		out.SAs = append(out.SAs, s.row())
+	}
+	slices.SortFunc(out.SAs, func(a, b model.IKESA) int { return cmp.Compare(a.ID, b.ID) })
+	for _, s := range open {
+		out.SAs = append(out.SAs, s.view.Load().row())
+	}
+	for r, n := range e.Drops() {
+		out.Drops[string(r)] = n
+	}
+	return out
+}
+
+// row is the SA as shown.
+func (s *SA) row() model.IKESA {
+	s.mu.Lock()
+	p := s.path
+	deleted := s.deleted
+	s.mu.Unlock()
+	return model.IKESA{
+		ID: s.id, Local: p.local, Remote: p.remote, State: string(StageIdle), Initiator: s.peer.Initiator,
+		ICookie: s.prot.ci, RCookie: s.prot.cr, Encr: s.policy.Encr.String(), Hash: s.policy.Hash.String(),
+		Auth: "psk", DHGroup: s.policy.Group, Expires: s.expires, Established: s.established,
+		DPD: s.dpd, NATT: p.conn.natt, Deleted: deleted,
+	}
+}
+
+// sessionView is what is shown of a phase 1 under way.
+type sessionView struct {
+	path      path
+	stage     Stage
+	initiator bool
+	ci, cr    [8]byte
+	policy    Policy
+}
+
+func (v *sessionView) row() model.IKESA {
+	r := model.IKESA{Local: v.path.local, Remote: v.path.remote, State: string(v.stage), Initiator: v.initiator,
+		ICookie: v.ci, RCookie: v.cr, NATT: v.path.conn.natt}
+	if v.policy.Group != 0 {
+		r.Encr, r.Hash, r.Auth, r.DHGroup = v.policy.Encr.String(), v.policy.Hash.String(), "psk", v.policy.Group
+	}
+	return r
+}
+
+// emit publishes nothing itself: the caller has. Events are bounded to one a kind and
+// peer each 30 s.
+func (e *Endpoint) emit(p path, ev event.Event) {
+	if e.opts.Events != nil && e.events.pass(ev.Row().Mnemonic, p.remote.Addr(), time.Now()) {
+		e.opts.Events.Emit(ev)
+	}
+}
