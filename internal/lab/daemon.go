@@ -3,6 +3,7 @@ package lab
 // The product's daemons and its shell, as a user starts them.
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,4 +94,27 @@ func (d *Daemon) Shows(limit time.Duration, command string, texts ...string) (st
 func (d *Daemon) Registered(limit time.Duration) error {
 	_, err := d.Shows(limit, "show crypto gdoi", "Registration status   : Registered")
 	return err
+}
+
+// Snapshot decodes the daemon's management model into v.
+func (d *Daemon) Snapshot(v any) error {
+	out, err := d.Show("show crypto gdoi", "--json")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		return fmt.Errorf("lab: the model of %s: %w", d.Node, err)
+	}
+	return nil
+}
+
+// Drops returns the dataplane's drop counters by reason, over all interfaces.
+func (d *Daemon) Drops() (map[string]int, error) {
+	var s struct {
+		Dataplane struct{ Drops map[string]int }
+	}
+	if err := d.Snapshot(&s); err != nil {
+		return nil, err
+	}
+	return s.Dataplane.Drops, nil
 }

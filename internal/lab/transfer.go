@@ -6,6 +6,7 @@ package lab
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -220,4 +221,31 @@ func (l *Lab) MAC(node, dev string) (net.HardwareAddr, error) {
 		return err
 	})
 	return a, err
+}
+
+// IPerf measures one TCP stream with iperf3 and returns Gb/s as its receiver saw it.
+func (l *Lab) IPerf(from, to, addr string, d time.Duration) (float64, error) {
+	srv, err := l.Start("iperf3-"+addr, to, "iperf3", "-s", "-1", "-B", addr, "--forceflush")
+	if err != nil {
+		return 0, err
+	}
+	defer srv.Stop()
+	if err := srv.Says(5*time.Second, "Server listening"); err != nil {
+		return 0, err
+	}
+	out, err := l.Run(from, "iperf3", "-J", "-c", addr, "-t", strconv.Itoa(int(d.Seconds())))
+	if err != nil {
+		return 0, err
+	}
+	var r struct {
+		End struct {
+			SumReceived struct {
+				BitsPerSecond float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		} `json:"end"`
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return 0, fmt.Errorf("lab: iperf3's report: %w", err)
+	}
+	return r.End.SumReceived.BitsPerSecond / 1e9, nil
 }

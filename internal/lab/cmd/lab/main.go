@@ -1,0 +1,91 @@
+// Command lab runs the demonstration (demo), leaves its topology running for the
+// curious (up) and removes it again (down). It needs root and the built programs in
+// bin/.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"getvpn/internal/lab"
+)
+
+// keptDir and keptPrefix are of the one lab that "up" leaves running.
+const (
+	keptDir    = "/run/getvpn-lab"
+	keptPrefix = "gvlab"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: lab demo|up|down")
+	}
+	switch args[0] {
+	case "demo":
+		return demo()
+	case "up":
+		return up()
+	case "down":
+		return lab.Remove(keptDir)
+	}
+	return fmt.Errorf("lab: %q is none of demo, up, down", args[0])
+}
+
+// demo tells the story; Ctrl-C cleans up too.
+func demo() error {
+	l, err := lab.New(lab.Options{})
+	if err != nil {
+		return err
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	done := make(chan error, 1)
+	s := &story{l: l}
+	go func() { done <- s.tell() }()
+	select {
+	case err = <-done:
+	case sig := <-stop:
+		err = fmt.Errorf("lab: %v", sig)
+	}
+	return errors.Join(err, l.Close())
+}
+
+func up() error {
+	if _, err := os.Stat(filepath.Join(keptDir, "lab.json")); err == nil {
+		return fmt.Errorf("lab: one is running already in %s; make lab-down removes it", keptDir)
+	}
+	l, err := lab.New(lab.Options{Prefix: keptPrefix, Dir: keptDir, Keep: true})
+	if err != nil {
+		return err
+	}
+	s := &story{l: l}
+	for _, f := range []func() error{s.network, s.start, l.RouteMulticast, l.Detach} {
+		if err := f(); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	fmt.Printf(`
+The lab runs. To look around:
+
+  bin/getvpn --socket %[1]s/gm1.sock                    a shell at member 1 (also gm2, gm3, ks)
+  bin/getvpn --socket %[1]s/ks.sock -c "show crypto gdoi"
+  ip netns exec %[2]s-h1 ping %[3]s               from host to host, encrypted
+  ip netns exec %[2]s-h1 ping %[4]s               to the address that the list denies, in clear
+  ip netns exec %[2]s-core tcpdump -n -i c1          what the core sees
+  tail -f %[1]s/gm1.log                                 a member's log
+
+make lab-down removes it.
+`, l.Dir, l.Prefix, lab.Host(2), lab.DeniedHost(2))
+	return nil
+}
