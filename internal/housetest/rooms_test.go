@@ -26,7 +26,7 @@ var rooms = []room{
 	{"gdoi/isakmp", nil, "a pure codec: octets in, values out"},
 	{"gdoi/ike", []string{"gdoi/isakmp", "model", "model/event"}, "phase 1 serves any exchange above it: it must not know groups, policy or configuration"},
 	{"gdoi", []string{"gdoi/isakmp"}, "protocol machines are pure: no socket, no policy engine, no event"},
-	{"gdoi/policy", []string{"gdoi", "gdoi/isakmp", "ipsec"}, "translation between wire and dataplane values, nothing that acts"},
+	{"gdoi/policy", []string{"gdoi", "gdoi/isakmp", "ipsec", "model"}, "translation between wire, dataplane and shown values, nothing that acts"},
 	{"gdoi/ks", []string{"gdoi", "gdoi/policy", "gdoi/isakmp", "gdoi/ike", "gdoi/coop", "ipsec", "model", "model/event", "config"}, "the key server must not know the dataplane, the CLI or a member's engine"},
 	{"gdoi/gm", []string{"gdoi", "gdoi/policy", "gdoi/isakmp", "gdoi/ike", "ipsec", "model", "model/event", "config"}, "a member meets the dataplane only through its Installer, and never the key server's engine"},
 	{"gdoi/coop", []string{"gdoi", "gdoi/isakmp"}, "a machine: its key server moves the octets"},
