@@ -31,6 +31,7 @@ const (
 	DropSenderLimit              // an SA's table of senders is full
 	DropDummy                    // ESP dummy packet (next header 59), discarded as RFC 4303 §2.6 says
 	DropNoRandom                 // no random octets for an IV
+	DropEtherType                // neither IP nor on the closed list of ethertypes that pass
 	NumDropReasons
 )
 
@@ -39,5 +40,5 @@ func (r DropReason) String() string {
 		"no-sender-id", "sequence-limit", "policy-race", "too-big", "fragment", "malformed",
 		"unknown-spi", "replay", "icv", "inner-policy", "reassembly", "ring-full", "tap-full",
 		"send-failed", "padding", "inner-mismatch", "receive-only",
-		"sender-limit", "esp-dummy", "no-random"}[r]
+		"sender-limit", "esp-dummy", "no-random", "ethertype"}[r]
 }
