@@ -8,12 +8,12 @@
 package lab
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -53,7 +53,7 @@ func New(o Options) (*Lab, error) {
 		o.Members = 3
 	}
 	if o.Prefix == "" {
-		o.Prefix = "gv" + strconv.FormatInt(int64(os.Getpid()), 36)
+		o.Prefix = "gv" + rand.Text()[:4] // several labs may run beside each other
 	}
 	l := &Lab{Prefix: o.Prefix, Dir: o.Dir, Bin: o.Bin, Members: o.Members, keep: o.Keep}
 	if l.Dir == "" {
