@@ -26,6 +26,11 @@ type Config struct {
 	ISAKMPIdentity string
 	Keepalive      Keepalive
 	Kept           []KeptLine // valid for the vendor, without meaning here: kept verbatim
+
+	// Source is the line of the file where an object was opened, for messages: keys
+	// are the object's words ("access-list 101", "crypto gdoi group g"). It is no part
+	// of the configuration: Equal ignores it.
+	Source map[string]int
 }
 
 // KeptLine is a line (with its block) that is kept and printed again unchanged.
@@ -59,7 +64,8 @@ const (
 // 0.0.0.0), or a host name.
 type ISAKMPKey struct {
 	Key      secret.Bytes
-	Type     int // 0, 6 or 7 as it was written
+	Type     int          // 0, 6 or 7 as it was written
+	Written  secret.Bytes // types 6 and 7: the text as it was written
 	Prefix   netip.Prefix
 	Hostname string
 }
@@ -96,6 +102,7 @@ type Group struct {
 	ClientIf  string // client registration interface
 	Interop   bool   // interop rfc6407: nothing private on the wire
 	Local     *LocalServer
+	Kept      []string // lines (blocks indented by one) that nothing acts upon yet
 }
 
 // LocalServer is "server local".
@@ -106,7 +113,8 @@ type LocalServer struct {
 	RekeySigHash    string
 	RekeyLifetime   time.Duration
 	RekeyRetransmit time.Duration
-	RekeyNumber     int
+	RekeyNumber     int  // 0 with RekeyRetransmit 0: none
+	RekeyPeriodic   bool // retransmit ... periodic: remind members that didn't acknowledge
 	RekeyUnicast    bool
 	RekeyAuthRSA    string
 	RekeyAddress    string // ACL
@@ -114,6 +122,7 @@ type LocalServer struct {
 	ReceiveOnly     bool
 	SIDBits         int // group size; default 24
 	SAs             []SAIPsec
+	Kept            []string // lines (blocks indented by one) that nothing acts upon yet
 }
 
 // SAIPsec is "sa ipsec N".
@@ -123,6 +132,7 @@ type SAIPsec struct {
 	ACL     string // match address
 	IPv6    bool
 	Replay  ipsec.Replay // default counter, 64
+	Kept    []string     // lines that nothing acts upon yet
 }
 
 // CryptoMap is all of one name's gdoi entries and its fail-close block.
@@ -163,6 +173,7 @@ type Interface struct {
 	AdjustMSS int  // ip tcp adjust-mss; 0: off
 	FragAfter bool // crypto ipsec fragmentation after-encryption
 	Kept      []string
+	Shutdown  bool
 }
 
 // ACL is a named or numbered list. Remarks are kept by position.
@@ -170,12 +181,20 @@ type ACL struct {
 	Name    string
 	Kind    string // standard, extended, ipv6
 	Entries []ipsec.ACE
+	Remarks []Remark
+}
+
+// Remark is a comment in a list: it stands in front of the entry with index Before.
+type Remark struct {
+	Before int
+	Text   string
 }
 
 // Logging is the logging block.
 type Logging struct {
-	Hosts   []LogHost
-	Console bool // default true
+	Hosts        []LogHost
+	Console      bool   // default true
+	ConsoleLevel string // as written, "" for the default
 }
 
 // LogHost is "logging host A [transport udp port P]".

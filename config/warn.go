@@ -1,0 +1,4 @@
+package config
+
+// Warnings about a configuration.
+func Warnings(file string, c *Config) []Warning { return nil }
