@@ -1,0 +1,5 @@
+//go:build !keylog
+
+package ike
+
+const keylogBuilt = false
