@@ -129,8 +129,8 @@ func Match(sa *SA, kd *KD, pull bool) error {
 			return err
 		}
 	}
-	for spi := range keys {
-		if !used[spi] {
+	for i := range kd.TEKs {
+		if spi := kd.TEKs[i].SPI; !used[spi] {
 			return refuse(KeyWithoutSPI, "SPI %#x", spi)
 		}
 	}

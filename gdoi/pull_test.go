@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"io"
 	"reflect"
 	"testing"
 
@@ -92,12 +93,17 @@ type pullRun struct {
 
 func startPull(t testing.TB, mid uint32, opts PullOptions) *pullRun {
 	t.Helper()
+	return startPullWith(t, mid, opts, rand.Reader)
+}
+
+func startPullWith(t testing.TB, mid uint32, opts PullOptions, rand io.Reader) *pullRun {
+	t.Helper()
 	xg, xk := newFakes(mid)
-	gm, d, err := NewPullInitiator(xg, GroupNumber(1234), rand.Reader, opts)
+	gm, d, err := NewPullInitiator(xg, GroupNumber(1234), rand, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &pullRun{gm: gm, ks: NewPullResponder(xk, rand.Reader, opts), req: Request{SIDs: 2, Capability: ptr(OurCapability())}}
+	r := &pullRun{gm: gm, ks: NewPullResponder(xk, rand, opts), req: Request{SIDs: 2, Capability: ptr(OurCapability())}}
 	r.d[1] = d
 	return r
 }
@@ -417,7 +423,9 @@ func TestPullAuthenticButUnacceptable(t *testing.T) {
 		want   string
 	}{
 		{"attribute overrun", with(isakmp.Payload{Type: isakmp.PayloadSA, Body: wire01}), nil, true, "attribute-overrun"},
-		{"nonce of 7", func(isakmp.Payload) []isakmp.Payload { return []isakmp.Payload{isakmp.NoncePayload(make([]byte, 7)), good} }, nil, true, "bad-nonce-length"},
+		{"nonce of 7", func(isakmp.Payload) []isakmp.Payload {
+			return []isakmp.Payload{isakmp.NoncePayload(make([]byte, 7)), good}
+		}, nil, true, "bad-nonce-length"},
 		{"nonce of 129", func(isakmp.Payload) []isakmp.Payload {
 			return []isakmp.Payload{isakmp.NoncePayload(make([]byte, 129)), good}
 		}, nil, true, "bad-nonce-length"},

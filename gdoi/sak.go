@@ -2,9 +2,7 @@ package gdoi
 
 // SA KEK payload: the policy of the rekey SA (RFC 6407 §5.3, RFC 8263 §2).
 
-import (
-	"getvpn/gdoi/isakmp"
-)
+import "getvpn/gdoi/isakmp"
 
 // KEKSPI names a rekey SA: both cookies of its GROUPKEY-PUSH headers.
 type KEKSPI [16]byte
@@ -120,12 +118,17 @@ func (s *SAK) attributes(dec *isakmp.AttrDecoder, d Dialect) error {
 	if dec.Err() != nil {
 		return dec.Err()
 	}
-	for class, have := range map[uint16]bool{sakAlgorithm: s.Algorithm != 0, sakSigAlgorithm: s.SigAlgorithm != 0} {
-		if !have {
-			return &isakmp.MalformedError{Reason: isakmp.AttributeMissing, Payload: isakmp.PayloadSAK, Attr: class}
-		}
+	switch {
+	case s.Algorithm == 0:
+		return missing(sakAlgorithm)
+	case s.SigAlgorithm == 0:
+		return missing(sakSigAlgorithm)
 	}
 	return nil
+}
+
+func missing(class uint16) error {
+	return &isakmp.MalformedError{Reason: isakmp.AttributeMissing, Payload: isakmp.PayloadSAK, Attr: class}
 }
 
 // nonZero reads a 16-bit integer whose value 0 is reserved.
