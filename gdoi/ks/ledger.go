@@ -150,5 +150,8 @@ func (l *Ledger) Reset(gen Generation) error {
 // Used is how many numbers have been handed out under the present keys.
 func (l *Ledger) Used() uint64 { return l.next }
 
+// Left is how many numbers can still be handed out.
+func (l *Ledger) Left() uint64 { return l.max - l.next }
+
 // Close marks an orderly end, so that the same keys may go on from here.
 func (l *Ledger) Close() error { return l.store(l.next, true) }

@@ -1,13 +1,18 @@
 package policy
 
+// The values that both ends work with.
+
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"getvpn/gdoi"
+	"getvpn/gdoi/isakmp"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
+	"getvpn/model"
 )
 
 // Offer is a group's policy as a key server sends it in PULL message 2 and 4, in
@@ -97,4 +102,13 @@ func FirstSeq(age, remaining time.Duration) uint32 {
 		return 1
 	}
 	return max(1, uint32(float64(age)/float64(age+remaining)*(1<<32-1<<20)))
+}
+
+// GroupID is a group's identity on the wire: a number as 4 octets of key ID, or an
+// address (RFC 6407 §5.1).
+func GroupID(id model.GroupID) isakmp.ID {
+	if id.Addr.IsValid() {
+		return isakmp.AddrID(id.Addr)
+	}
+	return isakmp.ID{Type: isakmp.IDKeyID, Data: binary.BigEndian.AppendUint32(nil, id.Number)}
 }

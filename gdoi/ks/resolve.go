@@ -1,0 +1,219 @@
+package ks
+
+// From configuration to what a group's actor works with: names are looked up, lists
+// are cut to what can be honoured, and what can't be sent to members is refused here,
+// not at the first registration.
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"getvpn/config"
+	"getvpn/gdoi"
+	"getvpn/gdoi/policy"
+	"getvpn/ipsec"
+	"getvpn/model/event"
+)
+
+// Setup is a group ready to be served.
+type Setup struct {
+	Group   config.Group
+	Entries []SetupEntry
+	Auth    *config.ACL // who may join; nil: who passes phase 1
+	Rekey   *SetupRekey // nil: no rekeys
+	SIDBits int
+}
+
+// SetupEntry is one "sa ipsec".
+type SetupEntry struct {
+	Seq       int
+	Profile   string
+	ACL       string
+	ACEs      []ipsec.ACE
+	Transform ipsec.Transform
+	Lifetime  time.Duration
+	Replay    ipsec.Replay
+	Direction ipsec.Direction
+}
+
+// SetupRekey is the KEK's configuration.
+type SetupRekey struct {
+	Cipher    gdoi.KEKAlgorithm
+	KeyBits   int
+	Hash      gdoi.SigHash
+	Lifetime  time.Duration
+	Multicast netip.AddrPort // invalid: unicast
+	Signer    *Signer
+}
+
+// Vendor defaults where the configuration is silent.
+const (
+	defaultTEKLife = time.Hour
+	defaultKEKLife = 24 * time.Hour
+	defaultSIDBits = 24
+	rekeyPort      = 848
+)
+
+// Resolve prepares a group of c that has a local server. Events are what the operator
+// must hear of (lists cut short, entries refused).
+func Resolve(c *config.Config, g *config.Group, signer func(name string) (*Signer, error)) (*Setup, []event.Event, error) {
+	l := g.Local
+	if l == nil {
+		return nil, nil, fmt.Errorf("ks: group %s has no local server", g.Name)
+	}
+	if !g.HasNumber && !g.Address.IsValid() {
+		return nil, nil, fmt.Errorf("ks: group %s has no identity", g.Name)
+	}
+	s := &Setup{Group: *g, SIDBits: l.SIDBits}
+	if s.SIDBits == 0 {
+		s.SIDBits = defaultSIDBits
+	}
+	var events []event.Event
+	for i := range l.SAs {
+		e, ev, err := resolveEntry(c, g, &l.SAs[i])
+		events = append(events, ev...)
+		if err != nil {
+			return nil, events, fmt.Errorf("ks: group %s, sa ipsec %d: %w", g.Name, l.SAs[i].Seq, err)
+		}
+		s.Entries = append(s.Entries, *e)
+	}
+	if len(s.Entries) == 0 {
+		return nil, events, fmt.Errorf("ks: group %s has no sa ipsec", g.Name)
+	}
+	if l.AuthAddress != "" {
+		if s.Auth = c.ACLByName(l.AuthAddress); s.Auth == nil {
+			return nil, events, fmt.Errorf("ks: group %s: authorization list %s doesn't exist", g.Name, l.AuthAddress)
+		}
+	}
+	if l.RekeyAuthRSA != "" {
+		r, err := resolveRekey(c, l, signer)
+		if err != nil {
+			return nil, events, fmt.Errorf("ks: group %s: %w", g.Name, err)
+		}
+		s.Rekey = r
+	}
+	return s, events, nil
+}
+
+func resolveEntry(c *config.Config, g *config.Group, sa *config.SAIPsec) (*SetupEntry, []event.Event, error) {
+	p := c.ProfileByName(sa.Profile)
+	if p == nil {
+		return nil, nil, fmt.Errorf("profile %q doesn't exist", sa.Profile)
+	}
+	if len(p.TransformSets) == 0 {
+		return nil, nil, fmt.Errorf("profile %s names no transform set", p.Name)
+	}
+	t := c.TransformSetByName(p.TransformSets[0])
+	if t == nil {
+		return nil, nil, fmt.Errorf("transform set %q doesn't exist", p.TransformSets[0])
+	}
+	acl := c.ACLByName(sa.ACL)
+	if acl == nil {
+		return nil, nil, fmt.Errorf("access list %q doesn't exist", sa.ACL)
+	}
+	e := &SetupEntry{Seq: sa.Seq, Profile: p.Name, ACL: acl.Name, ACEs: acl.Entries, Transform: t.Transform, Lifetime: p.Lifetime, Replay: sa.Replay}
+	if e.Lifetime == 0 {
+		e.Lifetime = defaultTEKLife
+	}
+	if g.Local.ReceiveOnly {
+		e.Direction = ipsec.InboundOnly
+	}
+	var events []event.Event
+	if len(e.ACEs) > policy.MaxACEs {
+		e.ACEs = e.ACEs[:policy.MaxACEs]
+		events = append(events, event.ACLTooLong{Max: policy.MaxACEs})
+	}
+	permits := 0
+	for _, a := range e.ACEs {
+		if err := policy.CheckACE(a, g.Interop); err != nil {
+			if errors.Is(err, policy.ErrPortRange) {
+				events = append(events, event.ACLRange{})
+			}
+			return nil, events, fmt.Errorf("access list %s: %w", acl.Name, err)
+		}
+		if a.Action == ipsec.Permit {
+			permits++
+		}
+	}
+	if permits == 0 {
+		return nil, events, fmt.Errorf("access list %s permits nothing", acl.Name)
+	}
+	return e, events, nil
+}
+
+func resolveRekey(c *config.Config, l *config.LocalServer, signer func(string) (*Signer, error)) (*SetupRekey, error) {
+	r := &SetupRekey{Cipher: gdoi.KEK3DES, KeyBits: 192, Lifetime: l.RekeyLifetime, Hash: gdoi.SigHashSHA1}
+	switch l.RekeyEncr {
+	case config.EncrAES:
+		r.Cipher, r.KeyBits = gdoi.KEKAESCBC, l.RekeyKeyBits
+		if r.KeyBits == 0 {
+			r.KeyBits = 128
+		}
+	case config.Encr3DES, "":
+	default:
+		return nil, fmt.Errorf("rekey algorithm %s isn't supported", l.RekeyEncr)
+	}
+	switch l.RekeySigHash {
+	case "", "sha":
+	case "sha256":
+		r.Hash = gdoi.SigHashSHA256
+	case "sha384":
+		r.Hash = gdoi.SigHashSHA384
+	case "sha512":
+		r.Hash = gdoi.SigHashSHA512
+	default:
+		return nil, fmt.Errorf("rekey signature hash %s isn't supported", l.RekeySigHash)
+	}
+	if r.Lifetime == 0 {
+		r.Lifetime = defaultKEKLife
+	}
+	if !l.RekeyUnicast && l.RekeyAddress != "" {
+		a := c.ACLByName(l.RekeyAddress)
+		if a == nil {
+			return nil, fmt.Errorf("rekey address list %s doesn't exist", l.RekeyAddress)
+		}
+		for _, e := range a.Entries {
+			if e.Action == ipsec.Permit && !e.Dst.IsAny() && e.Dst.Addr.IsMulticast() {
+				port := uint16(rekeyPort)
+				if e.DstPort.Op == ipsec.PortEq {
+					port = e.DstPort.Lo
+				}
+				r.Multicast = netip.AddrPortFrom(e.Dst.Addr, port)
+				break
+			}
+		}
+		if !r.Multicast.IsValid() {
+			return nil, fmt.Errorf("rekey address list %s permits no multicast destination", a.Name)
+		}
+	}
+	var err error
+	r.Signer, err = signer(l.RekeyAuthRSA)
+	return r, err
+}
+
+// kekSpec is what the key ring needs of the rekey configuration.
+func (r *SetupRekey) kekSpec() *kekSpec {
+	if r == nil {
+		return nil
+	}
+	if r.Cipher == gdoi.KEK3DES {
+		return &kekSpec{ivLen: 8, keyLen: 24, lifetime: r.Lifetime}
+	}
+	return &kekSpec{ivLen: 16, keyLen: r.KeyBits / 8, lifetime: r.Lifetime}
+}
+
+// authorized reports whether the member's address is on the list: the first entry
+// that covers it as source decides, none refuses.
+func (s *Setup) authorized(a netip.Addr) bool {
+	if s.Auth == nil {
+		return true
+	}
+	for _, e := range s.Auth.Entries {
+		if e.Src.Matches(a) && (a.Is4() == (e.Family == ipsec.IPv4)) {
+			return e.Action == ipsec.Permit
+		}
+	}
+	return false
+}
