@@ -93,7 +93,7 @@ func (c *coalescer) push(eth, ip []byte, p *packet) {
 // joinable reports whether a packet may be part of a super-packet, with the length
 // of its headers and payload.
 func (c *coalescer) joinable(ip []byte, p *packet) (hdr, size int, ok bool) {
-	if !p.plain || p.frag || len(ip) < p.l4+8 {
+	if !p.plain || p.frag || len(ip) < p.l4+8 || !p.v6 && fold(sum(0, ip[:20])) != 0xffff {
 		return
 	}
 	t := ip[p.l4:]
@@ -195,14 +195,15 @@ func (c *coalescer) super(it *item) {
 	t, n := ip[p.l4:], it.total-p.l4
 	v := it.hdr[:vnetLen]
 	v[0] = vnetNeedsCsum
-	sumAt, hl := 16, int(t[12]>>4)*4
-	v[1] = gsoTCPv4
-	if p.v6 {
-		v[1] = gsoTCPv6
-	}
+	var sumAt, hl int
 	if p.proto == protoUDP {
 		v[1], sumAt, hl = gsoUDP, 6, 8
 		be.PutUint16(t[4:], uint16(n))
+	} else {
+		v[1], sumAt, hl = gsoTCPv4, 16, int(t[12]>>4)*4
+		if p.v6 {
+			v[1] = gsoTCPv6
+		}
 	}
 	// The kernel completes the sum: the field holds the pseudo header's alone.
 	binary.LittleEndian.PutUint16(t[sumAt:], fold(pseudo(p.addrs(ip), p.proto, n)))

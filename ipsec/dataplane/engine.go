@@ -2,50 +2,297 @@ package dataplane
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
 	"syscall"
+	"time"
 
 	"getvpn/ipsec"
 	"getvpn/model"
+	"getvpn/model/event"
 )
 
 // Dataplane owns the protected interfaces of this host. Its methods may be called
 // from any goroutine.
 type Dataplane struct {
-	o Options
+	o        Options
+	steering *steering
+	icmp     *icmpSender
+	sas      ipsec.SADB
+
+	mu      sync.Mutex
+	ports   map[string]*port
+	order   []string // interfaces in the order of their first Install
+	sharing map[*ipsec.SA]*sharedSA
+	expiry  *time.Timer
+	closed  bool
+
+	told   chan func() // events and notices, for the goroutine that delivers them
+	links  *linkWatch
+	ending chan struct{}
+	wg     sync.WaitGroup
 }
 
-var errNotYet = errors.New("dataplane: not built yet")
+// toldQueue bounds what waits for delivery: more is lost, since a worker never waits.
+const toldQueue = 256
+
+// keepExpired is how long an SA object outlives its TEK, lest a late copy of the TEK
+// starts its counters anew.
+const keepExpired = time.Hour
 
 // Open prepares steering. Nothing is attached until Install names an interface;
 // what an earlier process left pinned in BPFDir stays in force until then.
-func Open(o Options) (*Dataplane, error) { return &Dataplane{o: o}, nil }
+func Open(o Options) (*Dataplane, error) {
+	if o.Queues == 0 {
+		o.Queues = 1
+	}
+	if o.Queues < 0 || o.Queues > 64 {
+		return nil, fmt.Errorf("dataplane: %d queues", o.Queues)
+	}
+	st, err := openSteering(o.BPFDir, o.Backend)
+	if err != nil {
+		return nil, err
+	}
+	ic, err := openICMP()
+	if err != nil {
+		return nil, errors.Join(err, st.close(true))
+	}
+	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{},
+		told: make(chan func(), toldQueue), ending: make(chan struct{})}
+	d.links, err = watchLinks(d.linksChanged)
+	if err != nil {
+		ic.close()
+		return nil, errors.Join(err, st.close(true))
+	}
+	d.wg.Go(d.deliver)
+	return d, nil
+}
+
+// deliver hands events and notices on, in order, from a goroutine that may wait.
+func (d *Dataplane) deliver() {
+	for {
+		select {
+		case f := <-d.told:
+			f()
+		case <-d.ending:
+			return
+		}
+	}
+}
+
+func (d *Dataplane) tell(f func()) {
+	select {
+	case d.told <- f:
+	default:
+	}
+}
+
+func (d *Dataplane) notify(n Notice) {
+	if d.o.Notify != nil {
+		d.tell(func() { d.o.Notify(n) })
+	}
+	if n.Kind == SeqNearEnd {
+		d.emit(event.SequenceNearEnd{Group: n.Group})
+	}
+}
+
+func (d *Dataplane) emit(e event.Event) {
+	if d.o.Emit != nil {
+		d.tell(func() { d.o.Emit.Emit(e) })
+	}
+}
+
+// shared returns the lock-bearing object of an SA.
+func (d *Dataplane) shared(sa *ipsec.SA) *sharedSA {
+	s := d.sharing[sa]
+	if s == nil {
+		s = &sharedSA{SA: sa}
+		d.sharing[sa] = s
+	}
+	return s
+}
+
+func (d *Dataplane) port(iface string) *port {
+	p := d.ports[iface]
+	if p == nil {
+		p = newPort(d, iface)
+		d.ports[iface] = p
+		d.order = append(d.order, iface)
+	}
+	return p
+}
+
+var errClosed = errors.New("dataplane: closed")
 
 // Configure sets an interface's settings; it may come before or after Install.
-func (d *Dataplane) Configure(iface string, s InterfaceSettings) error { return errNotYet }
+func (d *Dataplane) Configure(iface string, s InterfaceSettings) error {
+	if s.AdjustMSS < 0 || s.AdjustMSS > 65535 {
+		return fmt.Errorf("dataplane: MSS of %d octets", s.AdjustMSS)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errClosed
+	}
+	p := d.port(iface)
+	if p.settings.ClearDF != s.ClearDF {
+		p.sas = map[uint32]*portSA{} // sealers carry it
+	}
+	p.settings = s
+	if len(p.groups) == 0 {
+		return nil
+	}
+	return p.install()
+}
 
 // Install replaces what p.Group has on p.Interface, and attaches the interface if
 // it is the first group there. A TEK that is installed already, by SPI and key,
-// keeps its counters and window. An interface that doesn't exist now is no error:
-// it is attached when it appears.
-func (d *Dataplane) Install(p ipsec.GroupPolicy) error { return errNotYet }
-
-// Remove takes a group off an interface; the interface's last one detaches it.
-func (d *Dataplane) Remove(group, iface string) error { return errNotYet }
-
-// Exempt lets a socket of ours (GDOI, IKE) past every policy.
-func (d *Dataplane) Exempt(c syscall.RawConn) error { return errNotYet }
-
-// SACounters returns the counters of the SA with that SPI on any interface.
-func (d *Dataplane) SACounters(spi uint32) (model.SACounters, bool) {
-	return model.SACounters{}, false
+// keeps its counters and window; one that has expired is left out. An interface that
+// doesn't exist now is no error: it is attached when it appears. On an error the
+// policy before stands.
+func (d *Dataplane) Install(g ipsec.GroupPolicy) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errClosed
+	}
+	p := d.port(g.Interface)
+	before, had := p.groups[g.Group]
+	p.groups[g.Group] = g
+	var err error
+	if p.run == nil {
+		err = p.reconcile()
+	}
+	if err == nil {
+		err = p.install()
+	}
+	if err != nil {
+		if had {
+			p.groups[g.Group] = before
+		} else {
+			delete(p.groups, g.Group)
+		}
+		return err
+	}
+	d.schedule()
+	return nil
 }
 
-// RuleHits returns how many packets the entries of a group's downloaded list
-// decided outbound, in the list's order.
-func (d *Dataplane) RuleHits(group, iface string) []uint64 { return nil }
+// Remove takes a group off an interface; the interface's last one detaches it.
+func (d *Dataplane) Remove(group, iface string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.ports[iface]
+	if p == nil {
+		return nil
+	}
+	if _, ok := p.groups[group]; !ok {
+		return nil
+	}
+	delete(p.groups, group)
+	if len(p.groups) > 0 {
+		return p.install()
+	}
+	err := p.close(false)
+	delete(d.ports, iface)
+	for i, n := range d.order {
+		if n == iface {
+			d.order = append(d.order[:i:i], d.order[i+1:]...)
+			break
+		}
+	}
+	return err
+}
 
-// Model returns the dataplane's part of the snapshot as it is now.
-func (d *Dataplane) Model() model.Dataplane { return model.Dataplane{} }
+// Exempt lets a socket of ours (GDOI, IKE) past every policy.
+func (d *Dataplane) Exempt(c syscall.RawConn) error {
+	var err error
+	if e := c.Control(func(fd uintptr) { err = d.steering.allow(int(fd)) }); e != nil {
+		return fmt.Errorf("dataplane: exempting a socket: %w", e)
+	}
+	return err
+}
+
+// SetLocal names the addresses whose UDP ports 848 and 4500 are our GDOI: this host's
+// and the groups of multicast rekeys. What comes to them passes every policy.
+func (d *Dataplane) SetLocal(addrs []netip.Addr) error { return d.steering.setLocal(addrs) }
+
+// Settle removes what an earlier process left on interfaces that no Install has named
+// since Open. Call it when the configuration is in.
+func (d *Dataplane) Settle() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.steering.settle()
+}
+
+// schedule sets the timer for the next TEK that ends.
+func (d *Dataplane) schedule() {
+	var next time.Time
+	now := time.Now()
+	for _, p := range d.ports {
+		for _, g := range p.groups {
+			for _, k := range g.TEKs {
+				if k.Expires.After(now) && (next.IsZero() || k.Expires.Before(next)) {
+					next = k.Expires
+				}
+			}
+		}
+	}
+	if d.expiry != nil {
+		d.expiry.Stop()
+	}
+	if !next.IsZero() {
+		d.expiry = time.AfterFunc(time.Until(next)+time.Millisecond, d.expire)
+	}
+}
+
+// expire takes out what has ended: its SPI is nobody's from now on.
+func (d *Dataplane) expire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	now := time.Now()
+	for _, p := range d.ports {
+		ended := false
+		for name, g := range p.groups {
+			var left []ipsec.TEK
+			for _, k := range g.TEKs {
+				if !k.Expires.IsZero() && !now.Before(k.Expires) {
+					d.notify(Notice{SAExpired, name, p.name, k.SPI})
+					ended = true
+					continue
+				}
+				left = append(left, k)
+			}
+			g.TEKs = left
+			p.groups[name] = g
+		}
+		if ended {
+			p.fail(p.install())
+		}
+	}
+	for _, sa := range d.sas.Sweep(now, keepExpired) {
+		delete(d.sharing, sa)
+	}
+	d.schedule()
+}
+
+// linksChanged follows interfaces that come, go and change.
+func (d *Dataplane) linksChanged() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	for _, p := range d.ports {
+		if len(p.groups) > 0 {
+			p.fail(p.reconcile())
+		}
+	}
+}
 
 // Publish puts Model into the store.
 func (d *Dataplane) Publish() {
@@ -58,4 +305,25 @@ func (d *Dataplane) Publish() {
 // Close stops the workers. With keepPolicy the programs, the map of SPIs and the
 // TAPs stay, so that permits die in the kernel until the next process takes over;
 // without it the interfaces are as if the product had never been there.
-func (d *Dataplane) Close(keepPolicy bool) error { return nil }
+func (d *Dataplane) Close(keepPolicy bool) error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	if d.expiry != nil {
+		d.expiry.Stop()
+	}
+	var errs []error
+	for _, p := range d.ports {
+		errs = append(errs, p.close(keepPolicy))
+	}
+	errs = append(errs, d.steering.close(keepPolicy))
+	d.mu.Unlock()
+	d.icmp.close()
+	d.links.close()
+	close(d.ending)
+	d.wg.Wait()
+	return errors.Join(errs...)
+}

@@ -17,7 +17,7 @@ type flowKey struct {
 	ports    uint32
 	proto    uint8
 	icmpType uint8
-	flags    uint8 // 1: IPv6, 2: no transport header
+	flags    uint16 // 1: IPv6, 2: no transport header; inbound adds the group above
 }
 
 // flowAnswer is a cached verdict: the rule's index (-1: the default) and, for

@@ -7,6 +7,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -28,9 +29,16 @@ type tap struct {
 	fds   []int
 }
 
-// tapName is the TAP of the interface with that index, the name that a later process
-// finds it by.
-func tapName(ifindex int) string { return fmt.Sprintf("gvpn%d", ifindex) }
+// tapName is the TAP of the interface with that configured name: the same in every
+// process and for every incarnation of the interface.
+func tapName(iface string) string {
+	if n := "gv-" + iface; len(n) < unix.IFNAMSIZ {
+		return n
+	}
+	h := fnv.New64a()
+	h.Write([]byte(iface))
+	return fmt.Sprintf("gv-%011x", h.Sum64()&(1<<44-1))
+}
 
 // openTap attaches to a TAP, making it if it isn't there.
 func openTap(name string, queues int) (*tap, error) {

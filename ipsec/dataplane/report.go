@@ -1,0 +1,147 @@
+package dataplane
+
+// What the dataplane shows of itself, and the events that its workers ask for at most
+// once in a while.
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"getvpn/ipsec"
+	"getvpn/model"
+	"getvpn/model/event"
+)
+
+// limiter lets one event of a kind through a second.
+type limiter struct {
+	at [ipsec.NumDropReasons]atomic.Int64
+}
+
+func (l *limiter) allow(r ipsec.DropReason) bool {
+	now := int64(time.Since(epoch)) + int64(time.Second)
+	was := l.at[r].Load()
+	return now-was >= int64(time.Second) && l.at[r].CompareAndSwap(was, now)
+}
+
+// refused emits the event of a refused ESP packet, at most one of its kind a second.
+func (p *port) refused(why ipsec.DropReason, sa *portSA) {
+	switch why {
+	case ipsec.DropReplay, ipsec.DropICV:
+	default:
+		return
+	}
+	if !p.events.allow(why) {
+		return
+	}
+	if why == ipsec.DropReplay {
+		p.d.emit(event.ReplayFailed{Group: sa.group})
+	} else {
+		p.d.emit(event.ICVFailed{ID: sa.SPI()})
+	}
+}
+
+// fail remembers the last error of work that nobody waits for.
+func (p *port) fail(err error) {
+	if err != nil {
+		p.lastErr.Store(&err)
+	}
+}
+
+func (p *port) sendFailed(err error) { p.fail(fmt.Errorf("dataplane: %s: sending: %w", p.name, err)) }
+func (p *port) tapFailed(err error)  { p.fail(fmt.Errorf("dataplane: %s: TAP: %w", p.name, err)) }
+
+// LastError is the last failure of an interface's background work (send errors, an
+// attachment that failed when the interface came back); nil if there was none.
+func (d *Dataplane) LastError(iface string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.ports[iface]; p != nil {
+		if e := p.lastErr.Load(); e != nil {
+			return *e
+		}
+	}
+	return nil
+}
+
+// SACounters returns the counters of the SA with that SPI, summed over interfaces and,
+// should groups share the SPI, of the first.
+func (d *Dataplane) SACounters(spi uint32) (model.SACounters, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range d.order {
+		if sa := d.ports[name].sas[spi]; sa != nil {
+			c := sa.Counters()
+			return model.SACounters{EncapPackets: c.EncapPackets, EncapOctets: c.EncapOctets,
+				DecapPackets: c.DecapPackets, DecapOctets: c.DecapOctets, SeqHigh: c.SeqHigh,
+				ReplayDrops: c.ReplayDrops, ICVDrops: c.ICVDrops, OtherDrops: c.OtherDrops}, true
+		}
+	}
+	return model.SACounters{}, false
+}
+
+// RuleHits returns how many packets the entries of a group's downloaded list decided
+// outbound, in the list's order: super-packets count once.
+func (d *Dataplane) RuleHits(group, iface string) []uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.ports[iface]
+	if p == nil {
+		return nil
+	}
+	g, ok := p.groups[group]
+	if !ok {
+		return nil
+	}
+	hits := make([]uint64, len(g.Entries))
+	for i, e := range g.Entries {
+		if c := p.hits[hitKey{group, false, e.ACE}]; c != nil {
+			hits[i] = c.Load()
+		}
+	}
+	return hits
+}
+
+// Model returns the dataplane's part of the snapshot as it is now.
+func (d *Dataplane) Model() model.Dataplane {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := model.Dataplane{Backend: d.steering.backend(), Drops: map[string]uint64{}}
+	for _, name := range d.order {
+		i := d.ports[name].model()
+		for r, n := range i.Drops {
+			m.Drops[r] += n
+		}
+		m.Interfaces = append(m.Interfaces, i)
+	}
+	return m
+}
+
+func (p *port) model() model.Interface {
+	var out, in totals
+	for _, c := range p.out {
+		out.add(c)
+	}
+	for _, c := range p.in {
+		in.add(c)
+	}
+	i := model.Interface{Name: p.name, Index: p.link.index, MTU: p.link.mtu, Attached: p.run != nil,
+		MapName: p.settings.MapName, LocalAddr: p.settings.LocalAddr,
+		EncapPackets: out.packets, DecapPackets: in.packets, FragmentsSent: out.fragments, Reassembled: in.fragments,
+		ICMPTooBigSent: out.tooBigSent, ICMPRewritten: in.icmpRewritten, Drops: map[string]uint64{}}
+	drops := out.drops
+	for r, n := range in.drops {
+		drops[r] += n
+	}
+	drops[ipsec.DropTapFull] += p.tapLost
+	if p.tap != nil {
+		drops[ipsec.DropTapFull] += p.tap.drops()
+	}
+	p.d.steering.count(p.link.index, &i, &drops)
+	for r, n := range drops {
+		if n > 0 {
+			i.Drops[ipsec.DropReason(r).String()] = n
+		}
+	}
+	return i
+}

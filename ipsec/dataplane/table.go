@@ -1,0 +1,111 @@
+package dataplane
+
+// The table is all that a worker looks at: rules, the SA of each, SPIs. It is made
+// whole by Install, never changed, and read by one atomic load a batch.
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"getvpn/ipsec"
+)
+
+// epoch makes times comparable as integers that run with the monotonic clock.
+var epoch = time.Now()
+
+// since is t in nanoseconds after epoch; the zero time is the end of time.
+func since(t time.Time) int64 {
+	if t.IsZero() {
+		return 1<<63 - 1
+	}
+	return int64(t.Sub(epoch))
+}
+
+// sharedSA is an SA with the lock that keeps its packets in order where several
+// workers send with it.
+type sharedSA struct {
+	*ipsec.SA
+	sending sync.Mutex
+}
+
+// portSA is an SA as one interface uses it: a sealer and an opener for each queue.
+type portSA struct {
+	*sharedSA
+	group   string
+	sealers []*ipsec.Sealer
+	openers []*ipsec.Opener
+}
+
+// sendRule is what outbound needs of a rule.
+type sendRule struct {
+	sa      *portSA // nil: no valid TEK
+	ends    int64
+	ordered bool   // counter replay: numbers go out in order
+	mtu     [2]int // largest clear packet, IPv4 and IPv6
+	group   int32
+}
+
+type recvSA struct {
+	*portSA
+	ends  int64
+	group int32
+}
+
+// table is immutable but for the counters of rules.
+type table struct {
+	gen  uint64
+	out  ipsec.Ruleset
+	send []sendRule // by rule of out
+	hits []*atomic.Uint64
+	spis map[uint32]*recvSA
+	// Settings of the interface.
+	mtu     int
+	mss     uint16
+	clearDF bool
+}
+
+// buildTable compiles the groups of one interface. sas are the interface's SAs by
+// SPI, hits the counters by rule.
+func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas map[uint32]*portSA, mtu int, s InterfaceSettings) (*table, error) {
+	t := &table{gen: gen, out: out, spis: map[uint32]*recvSA{}, mtu: mtu, mss: uint16(s.AdjustMSS), clearDF: s.ClearDF}
+	byGroup := map[string]int32{}
+	for i, g := range groups {
+		byGroup[g.Group] = int32(i)
+		if g.State != ipsec.Registered {
+			continue
+		}
+		for _, k := range g.TEKs {
+			sa := sas[k.SPI]
+			if sa == nil {
+				return nil, fmt.Errorf("dataplane: no SA for SPI %#x of group %s", k.SPI, g.Group)
+			}
+			t.spis[k.SPI] = &recvSA{portSA: sa, ends: since(k.Expires), group: int32(i)}
+		}
+	}
+	t.send = make([]sendRule, len(out.Rules))
+	for i := range out.Rules {
+		r := &out.Rules[i]
+		t.send[i].group = int32(r.Group)
+		if r.Verdict != ipsec.Protect || r.Entry < 0 {
+			continue
+		}
+		g := &groups[r.Group]
+		spi := g.Entries[r.Entry].SPI
+		k := t.spis[spi]
+		if spi == 0 || k == nil || k.group != int32(r.Group) {
+			continue
+		}
+		t.send[i].sa, t.send[i].ends = k.portSA, k.ends
+		for j, f := range []ipsec.Family{ipsec.IPv4, ipsec.IPv6} {
+			t.send[i].mtu[j] = k.ClearMTU(mtu, f)
+		}
+		for _, tek := range g.TEKs {
+			if tek.SPI == spi {
+				t.send[i].ordered = tek.Replay.Mode == ipsec.ReplayCounter
+			}
+		}
+	}
+	return t, nil
+}
