@@ -25,8 +25,8 @@ var keptLines = []struct {
 		"rcmd|default-gateway|default-network|arp|icmp|options|msdp|mtu|identd|ips|urlfilter|auth-proxy|admission|rtcp|nbar|accounting-threshold|explicit-path|rsvp|mrm|wccp|kerberos|portbundle|subscriber} [LINE]"},
 	{slotIP, "ipv6 {route|unicast-routing|cef|multicast-routing|pim|prefix-list|router|host|nd|neighbor|mld|source-route|general-prefix|dhcp|local|icmp|hop-limit|eigrp|ospf|inspect|mfib|mfib-mode} [LINE]"},
 	{slotIP, "{mpls|vrf|multilink|voice-card|vtp|spanning-tree|vlan|vpdn|errdisable|diagnostic|hw-module|card|controller|key|track|event|class-map|policy-map|" +
-		"zone|zone-pair|parameter-map|object-group|flow|sampler|frame-relay|lldp|cdp|no-alias|alias|banner-none|macro|dot11|bridge|dial-peer|cts|mac|mac-address-table|parser|l2tp-class|pseudowire-class|bfd|standby|tftp-server|time-range|ephone|default|fhrp|rmon|redundancy|subscriber|template|transceiver|nat64|monitor|netconf|netconf-yang|restconf|wsma|onep|virtual-service|iox|app-hosting|gateway|sip-ua|call|voice|global|cns|configuration|file|stackwise|switch|udld|system|power|software|port-channel|license-udi|pppoe|bba-group|lacp|ipc|appfw|line-card|device-tracking|dspfarm|sccp|telephony-service|mgcp|ccm-manager|identity-policy|password-policy|tunnel} [LINE]"},
-	{slotPKI, "crypto {pki|key|keyring|ca|identity|engine|ikev2|gdoi-trace|logging|provisioning|xauth|wui|vpn|eli|ssl|dynamic-map} [LINE]"},
+		"zone|zone-pair|parameter-map|object-group|flow|sampler|frame-relay|lldp|cdp|alias|macro|dot11|bridge|dial-peer|cts|mac|mac-address-table|parser|l2tp-class|pseudowire-class|bfd|standby|tftp-server|time-range|ephone|default|fhrp|rmon|redundancy|subscriber|template|transceiver|nat64|monitor|netconf|netconf-yang|restconf|wsma|onep|virtual-service|iox|app-hosting|gateway|sip-ua|call|voice|global|cns|configuration|file|stackwise|switch|udld|system|power|software|port-channel|pppoe|bba-group|lacp|ipc|appfw|device-tracking|dspfarm|sccp|telephony-service|mgcp|ccm-manager|tunnel} [LINE]"},
+	{slotPKI, "crypto {pki|key|keyring|ca|identity|engine|ikev2|logging|provisioning|xauth|wui|vpn|eli|ssl|dynamic-map} [LINE]"},
 	{slotPKI, "crypto isakmp {profile|client|nat|invalid-spi-recovery|xauth|default|aggressive-mode|diagnose|enable|fragmentation|peer} [LINE]"},
 	{slotPKI, "crypto ipsec {security-association|fragmentation|nat-transparency|client|optional|ipv4-deny-policy|server|default} [LINE]"},
 	{slotPKI, "crypto {gdoi|gkm} {fail-close|logging} [LINE]"},
@@ -34,13 +34,13 @@ var keptLines = []struct {
 	{slotRouting, "{router|route-map|address-family} LINE"},
 	{slotSNMP, "snmp-server [LINE]"},
 	{slotSNMP, "snmp [LINE]"},
-	{slotLine, "{control-plane|line|mac-access-list|banner|webvpn|ftp-server|disable-eadi|exec|menu|terminal|terminal-queue|rtr|pagent|sntp|dialer-list|access-session|radius-proxy} [LINE]"},
+	{slotLine, "{control-plane|line|banner|webvpn|ftp-server|exec|menu|terminal|terminal-queue|rtr|pagent|sntp|dialer-list|access-session|radius-proxy} [LINE]"},
 }
 
 func keptCommands() []command {
 	var out []command
 	for _, k := range keptLines {
-		out = append(out, command{Mode: modeGlobal, Pattern: k.pattern, Help: "Kept, without effect", Enter: modeKept, No: true, Do: keepGlobal})
+		out = append(out, command{Mode: modeGlobal, Pattern: k.pattern, Help: "Kept, without effect", Enter: modeKept, No: true, Full: true, Do: keepGlobal})
 	}
 	return out
 }

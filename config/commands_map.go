@@ -90,7 +90,7 @@ func (b *builder) thisIf() *Interface { return &b.c.Interfaces[b.iface] }
 // keptInterface are the first words of interface lines that are the kernel's business
 // or the vendor's: kept, without a warning, since ip, route and tc do that here.
 const keptInterface = "{description|duplex|speed|mtu|bandwidth|delay|load-interval|keepalive|encapsulation|negotiation|cdp|lldp|" +
-	"service-policy|standby|vrrp|glbp|vrf|arp|media-type|carrier-delay|switchport|channel-group|no-switchport|snmp|hold-queue|" +
+	"service-policy|standby|vrrp|glbp|vrf|arp|media-type|carrier-delay|switchport|channel-group|snmp|hold-queue|" +
 	"tx-ring-limit|tunnel|zone-member|zone|bfd|mpls|ntp|cts|macsec|logging|peer|pppoe|ppp|dialer|dialer-group|fair-queue|" +
 	"clock|crypto-engine|backup|shape|trust|plim|random-detect|source|transmit-interface|xconnect|ospfv3|isis|clns|max-reserved-bandwidth} [LINE]"
 
@@ -148,7 +148,7 @@ func interfaceCommands() []command {
 			b.thisIf().Shutdown = !m.No
 			return nil
 		}},
-		{Mode: modeInterface, Pattern: keptInterface, Help: "Kept", No: true, Do: keep},
-		{Mode: modeInterface, Pattern: keptInterfaceIP, Help: "Kept", No: true, Do: keep},
+		{Mode: modeInterface, Pattern: keptInterface, Help: "Kept", No: true, Full: true, Do: keep},
+		{Mode: modeInterface, Pattern: keptInterfaceIP, Help: "Kept", No: true, Full: true, Do: keep},
 	}
 }

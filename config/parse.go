@@ -187,12 +187,19 @@ func (r *reader) dispatch(line string, in int) {
 			}
 			continue
 		}
+		// A line indented under a block belongs to it: what is merely kept can't claim it.
+		if cmd.Enter == modeKept && depth+1 < len(r.stack) && in > r.stack[depth+1].indent {
+			continue
+		}
 		r.stack = r.stack[:depth+1]
 		if f := r.top(); f.body < 0 {
 			f.body = in
 		}
 		r.run(cmd, m, line, in)
 		return
+	}
+	if worst == nil {
+		worst = &grammar.Error{Line: line, Col: in}
 	}
 	hide := append(sensitive(line), worst.Secret...)
 	r.fail(worst.Col, line, worst.Message(), worst.Suggestion, hide)

@@ -2,27 +2,46 @@ package config
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
-func load(t *testing.T, name string) (*Config, []Warning) {
+func load(t *testing.T, path string) (*Config, []Warning) {
 	t.Helper()
-	text, err := os.ReadFile("testdata/" + name)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, w, err := Parse(name, text)
+	c, w, err := Parse(path, text)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	return c, w
 }
 
-func TestScratch(t *testing.T) {
-	for _, f := range []string{"guide-ks.conf", "guide-gm.conf", "guide-fail-close.conf", "keyserver.conf"} {
-		c, w := load(t, f)
-		t.Logf("%+v\n%v", c, w)
+// Whole device configurations load, the demo's too; printing and reading again is a no-op.
+func TestFilesLoadAndRoundTrip(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.conf")
+	demo, _ := filepath.Glob("../examples/*/*.conf")
+	if len(files) < 4 {
+		t.Fatal("no files")
 	}
-	_, _, err := Parse("x.conf", []byte("hostname a\ncrypto isakmp key hunter2 adress 1.2.3.4\ncrypto isakmp policy 1\n encrr aes\n hash sha\ninterface\ncrypto gdoi group g\n identity numbr 1\naccess-list 101 permit tcp any eq telne any\n  server local\n"))
-	t.Logf("\n%v", err)
+	for _, f := range append(files, demo...) {
+		c, _ := load(t, f)
+		text := Render(c)
+		d, _, err := Parse("rendered", []byte(text))
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		if got := Render(d); got != text {
+			t.Errorf("%s: rendered twice differs:\n%s\n%s", f, text, got)
+		}
+		if !Equal(c, d) {
+			t.Errorf("%s: not equal after a round trip", f)
+		}
+		if strings.Contains(text, "<nil>") || strings.Contains(text, "redacted") || strings.Contains(text, "invalid") {
+			t.Errorf("%s: %s", f, text)
+		}
+	}
 }

@@ -21,6 +21,7 @@ type Command[C any] struct {
 	Help    string // what it does, one line
 	Enter   string // mode that it opens, "" for none
 	No      bool   // may stand behind "no"; Match.No tells
+	Full    bool   // keywords can't be shortened
 	Do      func(C, *Match) error
 }
 

@@ -67,8 +67,14 @@ func nearest(w string, words []string) string {
 		if k == "" || strings.ToLower(k) != k || strings.ContainsAny(k, "<") {
 			continue
 		}
-		if d := distance(strings.ToLower(w), k); d < dist && d <= max(1, len(k)/3) {
-			best, dist = k, d
+		// The word may be a shortened one with a slip in it.
+		for n := min(len(w), len(k)); ; n = len(k) {
+			if d := distance(strings.ToLower(w), k[:n]); d < dist && d <= max(1, len(w)/3) {
+				best, dist = k, d
+			}
+			if n == len(k) {
+				break
+			}
 		}
 	}
 	return best

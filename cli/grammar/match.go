@@ -176,7 +176,7 @@ func step[C any](threads []thread[C], line string, tok Token) ([]thread[C], erro
 			s := &t.nfa.syms[p]
 			ok, exact := s.accepts(tok.Text)
 			switch {
-			case !ok:
+			case !ok || s.kind == keyword && !exact && t.cmd.Full:
 			case s.kind != keyword:
 				params = append(params, candidate[C]{t, p, s})
 			case exact:
@@ -226,7 +226,6 @@ func (c candidate[C]) take(typed string, tok Token) thread[C] {
 	}
 	return t
 }
-
 
 func secrets[C any](threads []thread[C]) [][2]int {
 	var out [][2]int

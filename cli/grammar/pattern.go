@@ -12,7 +12,9 @@ import (
 // PatternError is a mistake in a declaration.
 type PatternError struct{ Pattern, Why string }
 
-func (e *PatternError) Error() string { return fmt.Sprintf("grammar: pattern %q: %s", e.Pattern, e.Why) }
+func (e *PatternError) Error() string {
+	return fmt.Sprintf("grammar: pattern %q: %s", e.Pattern, e.Why)
+}
 
 // automaton is a compiled pattern. Position numbers index syms.
 type automaton struct {
