@@ -8,6 +8,9 @@ import (
 
 func seedMessages(f *testing.F) [][]byte {
 	var out [][]byte
+	for _, d := range foreign(f) {
+		out = append(out, d)
+	}
 	for _, ps := range [][]Payload{
 		{sampleSA1().Payload(), VendorIDPayload([]byte{0x4a, 0x13, 0x1c, 0x81})},
 		{KEPayload(bytes.Repeat([]byte{1}, 64)), NoncePayload(bytes.Repeat([]byte{2}, 16)), NATDPayload(make([]byte, 20)), NATDPayload(make([]byte, 20))},
