@@ -1,17 +1,30 @@
 package steer
 
-// What a caller holds: Open, the maps' operations, Close.
+// What a caller holds: Open, the shared maps' operations, Close.
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 
-	"getvpn/ipsec"
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // Options of Open.
 type Options struct {
-	// Dir is a folder on a bpffs for pins (EnsureBPFFS makes one). Empty leaves
-	// everything unpinned: then policy dies with the process.
+	// Dir is a folder on a bpffs for pins (EnsureBPFFS makes one), for this network
+	// namespace alone. Empty leaves everything unpinned: then policy dies with the
+	// process (with tcx).
 	Dir string
 	// Backend is "auto" (or empty), "tcx" or "clsact".
 	Backend string
@@ -24,79 +37,240 @@ type Options struct {
 
 // Steering is the programs and maps of one network namespace. Its methods may be
 // called from several goroutines.
-type Steering struct{}
+type Steering struct {
+	dir  string
+	log  func(string, ...any)
+	be   backend
+	mark uint32 // of decrypted packets between TAP and interface
+
+	mu      sync.Mutex
+	m       *maps
+	ifs     map[int]*iface
+	adopted []int
+}
 
 // Open finds a back end, adopts what a dead process left under Dir (links and maps;
 // a fresh secret mark, no socket cookies) and cleans what is stale.
-func Open(o Options) (*Steering, error) { return &Steering{}, nil }
+func Open(o Options) (*Steering, error) {
+	s := &Steering{dir: o.Dir, log: o.Log, ifs: map[int]*iface{}}
+	if s.log == nil {
+		s.log = func(string, ...any) {}
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		s.log("steer: locked memory stays limited: %v", err)
+	}
+	var err error
+	if s.be, err = openBackend(o.Backend); err != nil {
+		return nil, err
+	}
+	s.log("steer: back end %s", s.be.name())
+	if s.mark, err = secretMark(); err != nil {
+		return nil, err
+	}
+	if s.dir != "" {
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			return nil, fmt.Errorf("steer: folder for pins: %w", err)
+		}
+	}
+	if s.m, err = openMaps(s.dir); err != nil {
+		return nil, err
+	}
+	if err := s.flush(o.KeepSPIs); err != nil {
+		s.m.close()
+		return nil, err
+	}
+	s.adopt()
+	return s, nil
+}
+
+// flush takes out of adopted maps what belonged to the dead process.
+func (s *Steering) flush(keepSPIs bool) error {
+	if err := empty[uint64](s.m.sockets); err != nil {
+		return fmt.Errorf("steer: flushing sockets: %w", err)
+	}
+	if keepSPIs {
+		return nil
+	}
+	if err := empty[uint32](s.m.spis); err != nil {
+		return fmt.Errorf("steer: flushing SPIs: %w", err)
+	}
+	return nil
+}
+
+// adopt finds the interfaces that a dead process left attached. Their policy goes
+// on; the mark that it knew is worthless from here.
+func (s *Steering) adopt() {
+	if s.dir == "" {
+		return
+	}
+	found, err := os.ReadDir(s.dir)
+	if err != nil {
+		s.log("steer: reading pins: %v", err)
+		return
+	}
+	for _, f := range found {
+		n, ok := strings.CutPrefix(f.Name(), "if")
+		wan, err := strconv.Atoi(n)
+		if !ok || err != nil {
+			continue
+		}
+		dir := filepath.Join(s.dir, f.Name())
+		if !s.be.alive(s.point(wan, egress)) {
+			s.log("steer: interface %d is gone, its pins removed", wan)
+			removePins(dir)
+			continue
+		}
+		if cfg, err := ebpf.LoadPinnedMap(filepath.Join(dir, "config"), nil); err == nil {
+			if v, err := readConfig(cfg); err == nil {
+				if err := writeConfig(cfg, s.mark, v[1], v[2]); err != nil {
+					s.log("steer: new mark on interface %d: %v", wan, err)
+				}
+			}
+			cfg.Close()
+		}
+		s.adopted = append(s.adopted, wan)
+		s.log("steer: adopted the programs on interface %d", wan)
+	}
+}
 
 // Adopted lists the interfaces whose programs of an earlier process are still in
 // place. Attach takes each over; Detach removes it.
-func (s *Steering) Adopted() []int { return nil }
+func (s *Steering) Adopted() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.adopted)
+}
 
 // Backend says "tcx" or "clsact".
-func (s *Steering) Backend() string { return "" }
-
-// Attach puts both policies on the interface wan, whose packets go to the TAP tap,
-// or replaces them, each atomically, egress first.
-func (s *Steering) Attach(wan, tap int, out, in ipsec.Ruleset) error { return nil }
-
-// SwapEgress replaces the outbound policy of an attached interface atomically.
-func (s *Steering) SwapEgress(wan int, out ipsec.Ruleset) error { return nil }
-
-// SwapIngress replaces the inbound policy of an attached interface atomically.
-func (s *Steering) SwapIngress(wan int, in ipsec.Ruleset) error { return nil }
-
-// Detach removes the programs from the interface and its TAP.
-func (s *Steering) Detach(wan int) error { return nil }
+func (s *Steering) Backend() string { return s.be.name() }
 
 // AddSPIs makes ESP with these SPIs ours on every attached interface.
-func (s *Steering) AddSPIs(spis ...uint32) error { return nil }
+func (s *Steering) AddSPIs(spis ...uint32) error {
+	for _, v := range spis {
+		if err := s.m.spis.Put(spiKey(v), uint32(1)); err != nil {
+			return fmt.Errorf("steer: adding SPI 0x%08x: %w", v, err)
+		}
+	}
+	return nil
+}
 
-// RemoveSPIs ends that.
-func (s *Steering) RemoveSPIs(spis ...uint32) error { return nil }
+// RemoveSPIs ends that. An SPI that isn't there is no error.
+func (s *Steering) RemoveSPIs(spis ...uint32) error {
+	for _, v := range spis {
+		if err := s.m.spis.Delete(spiKey(v)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("steer: removing SPI 0x%08x: %w", v, err)
+		}
+	}
+	return nil
+}
 
-// AllowSocket lets a socket's packets out unjudged: SO_COOKIE of it.
-func (s *Steering) AllowSocket(cookie uint64) error { return nil }
+func spiKey(v uint32) (k [4]byte) {
+	binary.BigEndian.PutUint32(k[:], v)
+	return k
+}
 
-// ForbidSocket ends that.
-func (s *Steering) ForbidSocket(cookie uint64) error { return nil }
+// AllowSocket lets a socket's packets out unjudged; cookie is its SO_COOKIE.
+func (s *Steering) AllowSocket(cookie uint64) error {
+	if err := s.m.sockets.Put(cookie, uint32(1)); err != nil {
+		return fmt.Errorf("steer: allowing a socket: %w", err)
+	}
+	return nil
+}
+
+// ForbidSocket ends that. A socket that isn't allowed is no error.
+func (s *Steering) ForbidSocket(cookie uint64) error {
+	if err := s.m.sockets.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("steer: forbidding a socket: %w", err)
+	}
+	return nil
+}
 
 // SocketCookie reads SO_COOKIE of a socket.
-func SocketCookie(fd int) (uint64, error) { return 0, nil }
+func SocketCookie(fd int) (uint64, error) {
+	c, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		return 0, fmt.Errorf("steer: socket cookie: %w", err)
+	}
+	return c, nil
+}
 
 // SetLocal sets the addresses whose UDP ports 848 and 4500 are our GDOI: those of
 // this host, and the groups of multicast rekeys.
-func (s *Steering) SetLocal(addrs []netip.Addr) error { return nil }
-
-// RingFilter returns the descriptor of a socket filter for a packet socket on wan
-// (SO_ATTACH_BPF): ESP with our SPIs, non-first ESP fragments, ICMP errors that
-// quote our ESP. Steering owns it and closes it in Detach and Close; a socket that
-// has it keeps it.
-func (s *Steering) RingFilter(wan int) (fd int, err error) { return -1, nil }
-
-// Counters of every attached interface, by its index.
-func (s *Steering) Counters() (map[int]InterfaceCounters, error) { return nil, nil }
-
-// Close with keep leaves pins and programs in place (clsact filters stay in any
-// case that says keep): policy survives the process. Without keep all goes.
-func (s *Steering) Close(keep bool) error { return nil }
-
-// InterfaceCounters counts packets since Attach (a GSO super-packet counts once).
-type InterfaceCounters struct{ Egress, Ingress DirectionCounters }
-
-// DirectionCounters is one program's.
-type DirectionCounters struct {
-	Drops     [ipsec.NumDropReasons]uint64
-	Passed    uint64   // judged by the policy and passed
-	Protected uint64   // egress: sent to the TAP
-	Own       uint64   // egress: of an allowed socket
-	Taken     uint64   // ingress: our ESP and the ICMP errors about it
-	Injected  uint64   // ingress: decrypted, from the TAP
-	Control   uint64   // ARP, neighbour discovery, GDOI, closed list of ethertypes, tagged frames
-	Rules     []uint64 // hits of the present ruleset, by rule
-	Default   uint64   // hits of its default
+func (s *Steering) SetLocal(addrs []netip.Addr) error {
+	want := map[[16]byte]bool{}
+	for _, a := range addrs {
+		want[addrKey(a)] = true
+	}
+	for k := range want {
+		if err := s.m.local.Put(k, uint32(1)); err != nil {
+			return fmt.Errorf("steer: adding a local address: %w", err)
+		}
+	}
+	var k [16]byte
+	var v uint32
+	var old [][16]byte
+	it := s.m.local.Iterate()
+	for it.Next(&k, &v) {
+		if !want[k] {
+			old = append(old, k)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("steer: reading local addresses: %w", err)
+	}
+	for _, k := range old {
+		if err := s.m.local.Delete(k); err != nil {
+			return fmt.Errorf("steer: removing a local address: %w", err)
+		}
+	}
+	return nil
 }
 
-// EnsureBPFFS mounts a bpffs at dir (made if missing) unless one is there.
-func EnsureBPFFS(dir string) error { return nil }
+// Close ends the use of the programs. With keep they stay, if Dir pins them (tcx) or
+// in any case (clsact): policy survives the process. Without keep all goes.
+func (s *Steering) Close(keep bool) error {
+	var errs []error
+	if !keep {
+		for _, wan := range s.all() {
+			errs = append(errs, s.Detach(wan))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.ifs {
+		f.close()
+	}
+	s.ifs = map[int]*iface{}
+	s.be.close()
+	if !keep && s.dir != "" {
+		for _, m := range s.m.all() {
+			errs = append(errs, m.Unpin())
+		}
+		removePins(s.dir)
+	}
+	s.m.close()
+	return errors.Join(errs...)
+}
+
+func (s *Steering) all() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Clone(s.adopted)
+	for wan := range s.ifs {
+		all = append(all, wan)
+	}
+	return all
+}
+
+// secretMark draws a mark that nobody outside can guess, never 0.
+func secretMark() (uint32, error) {
+	var b [4]byte
+	for {
+		if _, err := rand.Read(b[:]); err != nil {
+			return 0, fmt.Errorf("steer: secret mark: %w", err)
+		}
+		if v := binary.NativeEndian.Uint32(b[:]); v != 0 {
+			return v, nil
+		}
+	}
+}
