@@ -21,13 +21,12 @@ type GAP struct {
 // ParseGAP reads a GAP's body.
 func ParseGAP(body []byte, d Dialect) (*GAP, error) {
 	g := &GAP{}
-	seen := map[uint16]bool{}
+	var seen classSet
 	dec := isakmp.NewAttrDecoder(isakmp.PayloadGAP, body, 0)
 	for a, ok := dec.Next(); ok; a, ok = dec.Next() {
-		if seen[a.Type] && (!privateGAP(a.Type) || ourGAP(a.Type)) {
+		if seen.again(a.Type) {
 			dec.Fail(isakmp.AttributeRepeated, a)
 		}
-		seen[a.Type] = true
 		switch a.Type {
 		case gapATD:
 			v := dec.Uint16(a)

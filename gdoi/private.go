@@ -54,8 +54,27 @@ func (r Replay) valid() bool {
 	return false
 }
 
-func ourSAT(class uint16) bool { return class >= SATReplayMode && class <= SATMetadata }
-func ourGAP(class uint16) bool { return class >= GAPCapability && class <= GAPPseudotime }
+// classSet remembers which classes a payload had, of those that may come once:
+// IANA's and ours. Private ones of others may repeat; what is unknown is refused
+// without it.
+type classSet uint64
+
+// again adds the class and reports whether it was there.
+func (s *classSet) again(class uint16) bool {
+	bit := class
+	switch {
+	case class < 48:
+	case class >= GAPCapability && class <= GAPPseudotime:
+		bit = 48 + class - GAPCapability
+	case class >= SATReplayMode && class <= SATMetadata:
+		bit = 56 + class - SATReplayMode
+	default:
+		return false
+	}
+	had := *s&(1<<bit) != 0
+	*s |= 1 << bit
+	return had
+}
 
 // private reads a private attribute of ours; false when it is none that is in use.
 func (s *SAT) private(dec *isakmp.AttrDecoder, a isakmp.Attr, mode, window *uint16) bool {

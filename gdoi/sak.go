@@ -85,12 +85,11 @@ func parseSAKAs(body []byte, width, reserved int, d Dialect) (*SAK, error) {
 }
 
 func (s *SAK) attributes(dec *isakmp.AttrDecoder, d Dialect) error {
-	seen := map[uint16]bool{}
+	var seen classSet
 	for a, ok := dec.Next(); ok; a, ok = dec.Next() {
-		if seen[a.Type] && !privateGAP(a.Type) {
+		if !privateGAP(a.Type) && seen.again(a.Type) {
 			dec.Fail(isakmp.AttributeRepeated, a)
 		}
-		seen[a.Type] = true
 		switch a.Type {
 		case sakManagement:
 			s.Management = nonZero(dec, a)

@@ -118,14 +118,13 @@ func parseSATAs(body []byte, width int, d Dialect) (SAT, error) {
 }
 
 func (s *SAT) attributes(dec *isakmp.AttrDecoder, d Dialect) error {
-	seen := map[uint16]bool{}
+	var seen classSet
 	var lifeType, mode, window uint16
 	for a, ok := dec.Next(); ok; a, ok = dec.Next() {
 		life := a.Type == satLifeType || a.Type == satLifeDuration
-		if seen[a.Type] && !life && (!privateSAT(a.Type) || ourSAT(a.Type)) {
+		if !life && seen.again(a.Type) {
 			dec.Fail(isakmp.AttributeRepeated, a)
 		}
-		seen[a.Type] = true
 		switch a.Type {
 		case satLifeType:
 			lifeType = nonZero(dec, a)
