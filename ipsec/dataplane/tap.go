@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -103,6 +104,9 @@ func (t *tap) configure() error {
 	if err := netlink.LinkSetTxQLen(l, tapQueue); err != nil {
 		return fmt.Errorf("queue length: %w", err)
 	}
+	// Nor may the host speak IPv6 there: what it sends would look like traffic. Where
+	// sysctls can't be written, those few packets are counted as policy-race.
+	os.WriteFile("/proc/sys/net/ipv6/conf/"+t.name+"/disable_ipv6", []byte("1"), 0)
 	// The largest MTU: what goes in and out of it is the other interface's business.
 	if err := netlink.LinkSetMTU(l, 65521); err != nil {
 		return fmt.Errorf("MTU: %w", err)
