@@ -40,8 +40,9 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 	for _, k := range []secret.Bytes{o.prot.km.SKEYID, o.prot.km.D, o.prot.km.E, o.prot.km.Key} {
 		k.Zero()
 	}
-	k := peerKey{s.path.remote.Addr(), o.identity}
 	addr := s.path.remote.Addr()
+	k := peerKey{addr, o.identity}
+	sa.key = k
 	e.mu.Lock()
 	sa.id, sa.peer.ConnID = e.nextID, e.nextID
 	e.nextID++
@@ -95,14 +96,11 @@ func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 		return
 	}
 	delete(e.sas, k)
-	s.mu.Lock()
-	pk := peerKey{s.path.remote.Addr(), s.peer.Identity}
-	s.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(e.byPeer[pk]), func(o *SA) bool { return o == s })
+	list := slices.DeleteFunc(slices.Clone(e.byPeer[s.key]), func(o *SA) bool { return o == s })
 	if len(list) == 0 {
-		delete(e.byPeer, pk)
+		delete(e.byPeer, s.key)
 	} else {
-		e.byPeer[pk] = list
+		e.byPeer[s.key] = list
 	}
 	e.mu.Unlock()
 	if tell {
@@ -117,7 +115,7 @@ func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 	s.probe.wake()
 	close(s.done)
 	s.mu.Unlock()
-	e.log.Info("ISAKMP SA ended", "id", s.id, "peer", pk.addr, "why", why)
+	e.log.Info("ISAKMP SA ended", "id", s.id, "peer", s.key.addr, "why", why)
 	e.publish()
 }
 

@@ -71,6 +71,9 @@ type path struct {
 	local, remote netip.AddrPort
 }
 
+// maxJobs is how many phase-1 messages can wait for a worker: about a second's work.
+const maxJobs = 1024
+
 // firstConnID is the number of the first SA, as the vendor counts.
 const firstConnID = 1001
 
@@ -81,7 +84,7 @@ func New(o Options) (*Endpoint, error) {
 	}
 	o.defaults()
 	e := &Endpoint{
-		opts: o, rand: o.Rand, log: o.Log, quit: make(chan struct{}), jobs: make(chan func(), 256),
+		opts: o, rand: o.Rand, log: o.Log, quit: make(chan struct{}), jobs: make(chan func(), maxJobs),
 		sources: newLimiter(o.Limits.NewPerSource, 8192), notifies: newLimiter(o.Limits.NotifyPerSec, 1),
 		starting: map[isakmp.Cookie]*session{}, firsts: map[firstKey]*session{}, half: map[pair]*session{},
 		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{},

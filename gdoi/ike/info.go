@@ -130,8 +130,8 @@ func (e *Endpoint) notified(s *SA, pl isakmp.Payload) {
 			e.drop(DropDPD)
 		}
 	case isakmp.NotifyInitialContact:
-		for _, o := range e.SAs(s.Peer().Remote.Addr()) {
-			if o != s && o.peer.Identity == s.peer.Identity && o.id < s.id {
+		for _, o := range e.SAs(s.key.addr) {
+			if o.key == s.key && o.id < s.id {
 				e.removeSA(o, false, "initial contact")
 			}
 		}
@@ -166,7 +166,7 @@ func (e *Endpoint) deleted(s *SA, pl isakmp.Payload) {
 		o := e.sas[pair(spi)]
 		e.mu.Unlock()
 		// A peer may delete its own SAs only.
-		if o != nil && (o == s || o.peer.Identity == s.peer.Identity && o.Peer().Remote.Addr() == s.Peer().Remote.Addr()) {
+		if o != nil && o.key == s.key {
 			e.removeSA(o, false, "deleted by the peer")
 		}
 	}

@@ -213,6 +213,10 @@ func (m *Phase1) finish(s *state, o *Outcome) {
 		if old.dh != nil {
 			old.dh.Zero()
 		}
+		if len(old.km.A) > 0 && &old.km.A[0] != &s.km.A[0] { // a branch that led nowhere
+			old.km.Zero()
+			old.gxy.Zero()
+		}
 	}
 	s.gxy.Zero()
 	s.stage, s.dh, s.next = StageIdle, nil, nil

@@ -277,8 +277,9 @@ func surviveOne(t *testing.T, pi, pr Params, at int, damage func([]byte) []byte)
 		t.Fatal(err)
 	}
 	if at == 0 {
-		_, _, err := NewResponder(pr, damage(bytes.Clone(msg)), rand.Reader)
-		_ = err // a new responder either way: nothing to survive but a panic
+		if _, _, err := NewResponder(pr, damage(bytes.Clone(msg)), rand.Reader); err != nil && Reason(err) == "" {
+			t.Fatal("refused without a reason")
+		}
 	}
 	mr, res, err := NewResponder(pr, msg, rand.Reader)
 	if err != nil {

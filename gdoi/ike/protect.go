@@ -2,7 +2,6 @@ package ike
 
 import (
 	"crypto/cipher"
-	"encoding/binary"
 	"fmt"
 
 	"getvpn/gdoi/isakmp"
@@ -95,6 +94,3 @@ func pairOf(ci, cr isakmp.Cookie) (k pair) {
 	copy(k[8:], cr[:])
 	return k
 }
-
-// midOf reads the message ID of a datagram that has a header.
-func midOf(datagram []byte) uint32 { return binary.BigEndian.Uint32(datagram[20:]) }

@@ -22,6 +22,7 @@ type SA struct {
 	prot        protector
 	policy      Policy // as negotiated; Lifetime is the shorter of both
 	peer        Peer   // but for the path
+	key         peerKey
 	dpd         bool
 	behindNAT   bool // we are
 	established time.Time

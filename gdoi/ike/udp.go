@@ -23,6 +23,9 @@ type udpConn struct {
 	oob   []byte
 }
 
+// receiveBuffer holds the first messages of some thousand members at once.
+const receiveBuffer = 4 << 20
+
 // listenUDP binds one socket; control runs before the bind.
 func listenUDP(local netip.AddrPort, control func(syscall.RawConn) error) (PacketConn, error) {
 	v6 := local.Addr().Is6()
@@ -52,6 +55,9 @@ func listenUDP(local netip.AddrPort, control func(syscall.RawConn) error) (Packe
 		return nil, fmt.Errorf("listen on %s: %w", local, err)
 	}
 	c := pc.(*net.UDPConn)
+	if err := c.SetReadBuffer(receiveBuffer); err != nil { // the kernel may give less, silently
+		return nil, errors.Join(fmt.Errorf("receive buffer of %s: %w", local, err), c.Close())
+	}
 	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
 	return &udpConn{c: c, local: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), v6: v6, oob: make([]byte, 256)}, nil
 }
