@@ -246,7 +246,7 @@ func (s *Steering) Close(keep bool) error {
 		for _, m := range s.m.all() {
 			errs = append(errs, m.Unpin())
 		}
-		removePins(s.dir)
+		os.Remove(s.dir) // not if it is the mount, or holds what isn't ours
 	}
 	s.m.close()
 	return errors.Join(errs...)
