@@ -42,7 +42,8 @@ type Attachment struct {
 type Options struct {
 	Group  config.Group
 	Attach []Attachment
-	Local  netip.Addr // address to register from; zero: the route's
+	// Local gives the address to register from; nil, or the zero address: the route's.
+	Local  func(server netip.Addr) netip.Addr
 	Puller Puller
 	Inst   Installer
 	Store  *model.Store
@@ -223,14 +224,18 @@ func (m *Member) arm(ctx context.Context, timer *time.Timer) {
 
 func (m *Member) start(ctx context.Context, now time.Time) {
 	server := m.o.Group.Servers[m.server]
+	var local netip.Addr
+	if m.o.Local != nil {
+		local = m.o.Local(server)
+	}
 	if m.server == 0 && m.round == 0 && m.registered {
 		m.o.Events.Emit(event.GMReRegister{Group: m.o.Group.Name})
 	}
 	m.running = true
 	m.pub.Attempted++
 	m.publish(now)
-	m.o.Events.Emit(event.GMRegister{KS: server, Group: m.o.Group.Name, GM: m.o.Local})
-	req := PullRequest{Server: server, Local: m.o.Local, Group: m.pub.Identity, Interop: m.o.Group.Interop}
+	m.o.Events.Emit(event.GMRegister{KS: server, Group: m.o.Group.Name, GM: local})
+	req := PullRequest{Server: server, Local: local, Group: m.pub.Identity, Interop: m.o.Group.Interop}
 	go func() {
 		got, err := m.o.Puller.Pull(ctx, req)
 		m.results <- result{server, got, err}
@@ -260,7 +265,6 @@ func (m *Member) requests() {
 	for spi := range near {
 		if !m.seen[spi] {
 			m.seen[spi] = true
-			m.o.Events.Emit(event.SequenceNearEnd{Group: m.o.Group.Name})
 			again = true
 		}
 	}
