@@ -310,21 +310,29 @@ func appendSecrets(b []byte, attrs []SecretAttr) []byte {
 	return b
 }
 
-// Zero overwrites all keys.
+// Zero overwrites all keys, and what might be one.
 func (k *KD) Zero() {
 	for i := range k.TEKs {
 		t := &k.TEKs[i]
 		t.Algorithm.Zero()
 		t.Integrity.Zero()
 		t.SourceAuth.Zero()
+		zeroSecrets(t.Private)
 	}
 	if k.KEK != nil {
 		k.KEK.Algorithm.Zero()
+		zeroSecrets(k.KEK.Private)
 	}
 	if k.LKH != nil {
 		k.LKH.zero()
 	}
 	for _, u := range k.Unknown {
 		u.Body.Zero()
+	}
+}
+
+func zeroSecrets(attrs []SecretAttr) {
+	for _, a := range attrs {
+		a.Value.Zero()
 	}
 }

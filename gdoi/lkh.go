@@ -155,6 +155,7 @@ func appendLKHKeys(b []byte, keys []LKHKey) []byte {
 }
 
 func (l *LKHKeys) zero() {
+	zeroSecrets(l.Private)
 	for _, k := range l.Download {
 		k.Key.Zero()
 	}

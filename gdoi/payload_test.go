@@ -424,3 +424,23 @@ func TestNoKeyIsPrinted(t *testing.T) {
 		t.Error("keys survive Zero")
 	}
 }
+
+// A peer that writes 2-octet ID lengths is read right: the RFC's reading, which is
+// tried first, doesn't make sense of its octets.
+func TestWideIDsAreToldApart(t *testing.T) {
+	for seed := range uint64(20000) {
+		g := newGen(seed)
+		want := g.sat()
+		got, err := parseSAT(want.body(Dialect{WideIDs: true}), Dialect{})
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("seed %d: %v\n%+v\n%+v", seed, err, got, want)
+		}
+		sak := g.sa().SAK
+		if sak == nil {
+			continue
+		}
+		if got, err := parseSAK(sak.body(Dialect{WideIDs: true}), Dialect{}); err != nil || !reflect.DeepEqual(got, sak) {
+			t.Fatalf("seed %d: %v\n%+v\n%+v", seed, err, got, sak)
+		}
+	}
+}

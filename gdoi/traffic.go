@@ -144,7 +144,8 @@ func (f *fields) identity(width int, source, onlyAddrs bool) Identity {
 		return id
 	}
 	want := id.Type.DataLen()
-	if want != 0 && n != want || want == 0 && (onlyAddrs || n == 0) {
+	unknown := id.Type == 0 || id.Type > isakmp.IDOID
+	if want != 0 && n != want || want == 0 && (onlyAddrs || unknown || n == 0) {
 		f.off = at
 		f.fail(isakmp.BadID)
 	}
