@@ -70,6 +70,7 @@ func TestNoInit(t *testing.T) {
 func TestNoMutablePackageState(t *testing.T) {
 	type variable struct{ pkg, name string }
 	declared := map[variable]token.Position{}
+	//lint:ignore SA1019 syntactic resolution is all that this rule needs
 	objects := map[*ast.Object]variable{}
 	for _, f := range sources(t) {
 		if f.test {

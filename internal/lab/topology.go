@@ -71,11 +71,19 @@ func (l *Lab) addNode(name string) error {
 // end is one side of a link.
 type end struct{ node, dev, v4, v6 string }
 
-func (l *Lab) link(a, b end) error {
-	out, err := exec.Command("ip", "link", "add", a.dev, "netns", l.NS(a.node), "type", "veth",
-		"peer", "name", b.dev, "netns", l.NS(b.node)).CombinedOutput()
+// vethPair makes a bare link between two nodes.
+func (l *Lab) vethPair(a, adev, b, bdev string) error {
+	out, err := exec.Command("ip", "link", "add", adev, "netns", l.NS(a), "type", "veth",
+		"peer", "name", bdev, "netns", l.NS(b)).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("lab: link %s %s: %w: %s", a.node, b.node, err, out)
+		return fmt.Errorf("lab: link %s %s: %w: %s", a, b, err, out)
+	}
+	return nil
+}
+
+func (l *Lab) link(a, b end) error {
+	if err := l.vethPair(a.node, a.dev, b.node, b.dev); err != nil {
+		return err
 	}
 	for _, e := range []end{a, b} {
 		err := l.batch(e.node, "link set lo up",
@@ -137,6 +145,11 @@ func (l *Lab) WANLink(n int) error {
 		end{"core", Core(n), fmt.Sprintf("172.16.%d.1/24", n), fmt.Sprintf("2001:db8:16:%d::1/64", n)}); err != nil {
 		return err
 	}
+	return l.memberRoutes(n)
+}
+
+// memberRoutes sets the routes of both ends of member n's link.
+func (l *Lab) memberRoutes(n int) error {
 	if err := l.WANRoutes(n); err != nil {
 		return err
 	}
