@@ -208,3 +208,38 @@ func portText(p ipsec.PortMatch, proto uint8) string {
 	}
 	return ""
 }
+
+// ShowACL prints a list's entries as show commands do: ports by number, "port = 22".
+func ShowACL(a *ACL) []string {
+	var out []string
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		s := e.Action.String() + " " + protoName(e.Proto, e.Family) + " " + addrText(e.Src) + showPort(e.SrcPort, e.Family) +
+			" " + addrText(e.Dst) + showPort(e.DstPort, e.Family)
+		if e.HasICMPType {
+			s += fmt.Sprintf(" type = %d", e.ICMPType)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func showPort(p ipsec.PortMatch, f ipsec.Family) string {
+	eq := "port ="
+	if f == ipsec.IPv6 {
+		eq = "eq"
+	}
+	switch p.Op {
+	case ipsec.PortEq:
+		return fmt.Sprintf(" %s %d", eq, p.Lo)
+	case ipsec.PortNeq:
+		return fmt.Sprintf(" port != %d", p.Lo)
+	case ipsec.PortLt:
+		return fmt.Sprintf(" port < %d", p.Lo)
+	case ipsec.PortGt:
+		return fmt.Sprintf(" port > %d", p.Lo)
+	case ipsec.PortRange:
+		return fmt.Sprintf(" port range %d %d", p.Lo, p.Hi)
+	}
+	return ""
+}

@@ -1,0 +1,140 @@
+package cli
+
+// The control socket. A client sends one request, a line of JSON, and reads one
+// answer: a line of JSON with its length, then the text. Requests are bounded in
+// length and time, clients in number, so that nobody can hold the daemon up.
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	maxRequest = 4096             // octets
+	maxClients = 64               // connections served at once; others are told so
+	ioTimeout  = 10 * time.Second // to send a request, and to take each part of an answer
+)
+
+// Request is one command.
+type Request struct {
+	Command string `json:"command"`
+	JSON    bool   `json:"json,omitempty"`
+	Help    bool   `json:"help,omitempty"` // Command is a beginning: what may follow?
+}
+
+// Answer heads the text that follows it. OK is false when the command failed.
+type Answer struct {
+	OK       bool   `json:"ok"`
+	Hostname string `json:"hostname"`
+	Length   int    `json:"length"` // of the text, octets
+}
+
+// Serve answers on l until it is closed, which is no error.
+func Serve(l net.Listener, c Control) error {
+	x := &Exec{Control: c}
+	slots := make(chan struct{}, maxClients)
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("cli: control socket: %w", err)
+		}
+		select {
+		case slots <- struct{}{}:
+			go func() {
+				defer func() { <-slots }()
+				x.serve(conn)
+			}()
+		default:
+			// Never wait for a client that may not be reading.
+			conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			answer(conn, false, "", "% Too many sessions, try again.\n")
+			conn.Close()
+		}
+	}
+}
+
+func (x *Exec) serve(conn net.Conn) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(ioTimeout))
+	line, err := bufio.NewReader(io.LimitReader(conn, maxRequest)).ReadBytes('\n')
+	host := x.Control.Snapshot().Hostname
+	var r Request
+	if err != nil || json.Unmarshal(line, &r) != nil {
+		answer(conn, false, host, "% Bad request.\n")
+		return
+	}
+	if r.Help {
+		answer(conn, true, host, x.Help(r.Command))
+		return
+	}
+	out, err := x.Run(r.Command, r.JSON)
+	if err != nil {
+		out = err.Error()
+	}
+	answer(conn, err == nil, host, out)
+}
+
+// answer writes in parts: each has the time limit, so that a slow but reading client
+// of a long table isn't cut off.
+func answer(conn net.Conn, ok bool, host, text string) {
+	head, err := json.Marshal(Answer{OK: ok, Hostname: host, Length: len(text)})
+	if err != nil {
+		return
+	}
+	buf := append(append(head, '\n'), text...)
+	for len(buf) > 0 {
+		n := min(len(buf), 64<<10)
+		if len(buf) > n || len(text) > n {
+			conn.SetWriteDeadline(time.Now().Add(ioTimeout))
+		}
+		if _, err := conn.Write(buf[:n]); err != nil {
+			return
+		}
+		buf = buf[n:]
+	}
+}
+
+// Ask sends one request to the daemon behind the socket at path.
+func Ask(path string, r Request) (Answer, string, error) {
+	var a Answer
+	conn, err := net.DialTimeout("unix", path, ioTimeout)
+	if err != nil {
+		return a, "", fmt.Errorf("no daemon answers at %s: %w", path, err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(6 * ioTimeout))
+	line, err := json.Marshal(r)
+	if err != nil {
+		return a, "", fmt.Errorf("cli: request: %w", err)
+	}
+	if len(line) >= maxRequest {
+		return a, "", fmt.Errorf("the command is longer than %d octets", maxRequest)
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return a, "", fmt.Errorf("cli: request: %w", err)
+	}
+	in := bufio.NewReader(conn)
+	head, err := in.ReadBytes('\n')
+	if err != nil {
+		return a, "", fmt.Errorf("cli: answer: %w", err)
+	}
+	if err := json.Unmarshal(head, &a); err != nil || a.Length < 0 {
+		return a, "", fmt.Errorf("cli: answer: bad heading")
+	}
+	text, err := io.ReadAll(io.LimitReader(in, int64(a.Length)))
+	if err != nil {
+		return a, "", fmt.Errorf("cli: answer: %w", err)
+	}
+	if len(text) != a.Length {
+		return a, "", fmt.Errorf("cli: answer: cut off after %d of %d octets", len(text), a.Length)
+	}
+	return a, string(text), nil
+}

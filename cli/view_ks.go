@@ -1,0 +1,201 @@
+package cli
+
+// Views of a key server: show crypto gdoi, ks, ks acl, ks members, ks policy.
+
+import (
+	"getvpn/model"
+)
+
+func (v *view) ksGroup(g *model.KSGroup) {
+	v.line("    Group Name               : %s (%s)", g.Name, transport(g.Unicast))
+	v.line("    Re-auth on new CRL       : Disabled")
+	v.line("    Group Identity           : %s", identity(g.Identity))
+	v.line("    Group Type               : GDOI (ISAKMP)")
+	v.line("    Crypto Path              : %s", path(g.IPv6))
+	v.line("    Key Management Path      : ipv4")
+	v.line("    Group Members            : %d", len(g.Members))
+	v.line("    IPSec SA Direction       : %s", g.Direction)
+	v.line("    IP D3P Window            : Disabled")
+	v.line("    CKM status               : Disabled")
+	v.line("    Group Rekey Lifetime     : %d secs", seconds(g.RekeyLifetime))
+	if g.KEK != nil {
+		v.line("    Group Rekey\n        Remaining Lifetime   : %d secs", v.left(g.KEK.Expires))
+	}
+	v.line("    Rekey Retransmit Period  : %d secs", seconds(g.RetransmitPeriod))
+	v.line("    Rekey Retransmit Attempts: %d", g.RetransmitCount)
+	v.line("    Group Retransmit\n        Remaining Lifetime   : 0 secs\n")
+	for i := range g.Policies {
+		p := &g.Policies[i]
+		v.line("      IPSec SA Number        : %d", p.Seq)
+		v.line("      IPSec SA Rekey Lifetime: %d secs", seconds(p.Lifetime))
+		v.line("      Profile Name           : %s", p.Profile)
+		v.line("      Replay method          : %s", p.Replay.Mode)
+		v.line("      Replay Window Size     : %d", p.Replay.Window)
+		v.line("      Tagging method         : Disabled")
+		if len(p.TEKs) > 0 {
+			v.line("      SA Rekey\n         Remaining Lifetime  : %d secs", v.left(p.TEKs[0].Expires))
+		}
+		v.line("      ACL Configured         : access-list %s\n", p.ACL)
+	}
+	v.line("     Group Server list       : Local")
+}
+
+func (v *view) ks() {
+	n := 0
+	for i := range v.s.KeyServers {
+		n += len(v.s.KeyServers[i].Members)
+	}
+	v.line("Total group members registered to this box: %d", n)
+	for _, g := range v.servers() {
+		v.line("\nKey Server Information For Group %s:", g.Name)
+		v.line("    Group Name               : %s", g.Name)
+		v.line("    Re-auth on new CRL       : Disabled")
+		v.line("    Group Identity           : %s", identity(g.Identity))
+		v.line("    Group Type               : GDOI (ISAKMP)")
+		v.line("    Group Members            : %d", len(g.Members))
+		v.line("    Rekey Acknowledgement Cfg: Cisco")
+		v.line("    IPSec SA Direction       : %s", g.Direction)
+		v.line("    IP D3P Window            : Disabled")
+		v.line("    Split Resiliency Factor  : 0")
+		v.line("    CKM status               : Disabled")
+		v.line("    ACL Configured: ")
+		seen := map[string]bool{}
+		for i := range g.Policies {
+			if a := g.Policies[i].ACL; !seen[a] {
+				seen[a] = true
+				v.line("        access-list %s", a)
+			}
+		}
+	}
+}
+
+func (v *view) ksACL() {
+	for i, g := range v.servers() {
+		if i > 0 {
+			v.line("")
+		}
+		v.line("Group Name: %s\n Configured ACL:", g.Name)
+		for j := range g.Policies {
+			for _, e := range g.Policies[j].ACEs {
+				v.line("   access-list %s  %s", g.Policies[j].ACL, e.Text)
+			}
+		}
+	}
+}
+
+func (v *view) ksMembers(only string) {
+	for _, g := range v.servers() {
+		found := only == ""
+		for i := range g.Members {
+			found = found || g.Members[i].Addr.String() == only
+		}
+		if !found {
+			v.line("\n\nGroup Member not Found")
+			continue
+		}
+		v.line("\nNumber of rekeys sent for group %s : %d", g.Name, g.Counters.RekeysSent)
+		v.line("Number of retransmits during the last rekey for group %s : 0", g.Name)
+		v.line("Duration of the last rekey for group %s : 0 msec\n", g.Name)
+		for i := range g.Members {
+			if m := &g.Members[i]; only == "" || m.Addr.String() == only {
+				v.member(g, m)
+			}
+		}
+	}
+}
+
+func (v *view) member(g *model.KSGroup, m *model.Member) {
+	ver := m.Version
+	if ver == "" {
+		ver = "1.0.1"
+	}
+	v.line("Group Member ID    : %-11s GM Version: %s", m.Addr, ver)
+	v.line(" Group ID          : %s", identity(g.Identity))
+	v.line(" Group Name        : %s", g.Name)
+	v.line(" Group Type        : GDOI (ISAKMP)")
+	v.line(" GM State          : Registered")
+	v.line(" Key Server ID     : %s", ip(g.Local))
+	v.line(" Rekeys sent       : %d", m.RekeysSent)
+	v.line(" Rekeys retries    : %d", m.RekeyRetries)
+	v.line(" Rekey Acks Rcvd   : %d", m.AcksRcvd)
+	v.line(" Rekey Acks missed : %d\n", m.AcksMissed)
+	v.line(" Sent seq num : 0     0     0     0     ")
+	v.line(" Rcvd seq num : 0     0     0     0     \n")
+}
+
+func (v *view) ksSummary() {
+	for i, g := range v.servers() {
+		if i > 0 {
+			v.line("")
+		}
+		v.line("Group Name: %s, ID: %s, Group Members: %d", g.Name, identity(g.Identity), len(g.Members))
+		v.line(" Key Server ID: %s, GMDB state: LOCAL, Group Members: %d", ip(g.Local), len(g.Members))
+		v.line("  Member ID     Version      Rekey sent     Rekey Ack missed")
+		for j := range g.Members {
+			m := &g.Members[j]
+			v.line("  %-13s %-12s %-14d %d", m.Addr, m.Version, m.RekeysSent, m.AcksMissed)
+		}
+	}
+}
+
+// firstHandle is the number that the device gives its first group.
+const firstHandle = 0x40000002
+
+func (v *view) ksPolicy() {
+	v.line("Key Server Policy:")
+	for i, g := range v.servers() {
+		teks, seq := 0, uint32(0)
+		for j := range g.Policies {
+			teks += len(g.Policies[j].TEKs)
+		}
+		if g.KEK != nil {
+			seq = g.KEK.Seq
+		}
+		v.line("For group %s (handle: 0x%08X) server %s (handle: 0x%08X):\n", g.Name, firstHandle+i, ip(g.Local), firstHandle+i)
+		v.line("  # of teks : %d  Seq num : %d", teks, seq)
+		if g.KEK != nil {
+			v.kek(g)
+		}
+		for j := range g.Policies {
+			for k := range g.Policies[j].TEKs {
+				v.ksTEK(&g.Policies[j], &g.Policies[j].TEKs[k])
+			}
+		}
+	}
+}
+
+func (v *view) kek(g *model.KSGroup) {
+	k := g.KEK
+	iv, key := 16, ""
+	if k.Algorithm != "AES" {
+		iv = 8
+	}
+	if x := v.c.GroupByName(g.Name); x != nil && x.Local != nil {
+		key = x.Local.RekeyAuthRSA
+	}
+	two := func(a string, x any, b string, y any) { v.line("    %-19s: %-14v%-22s: %v", a, x, b, y) }
+	v.line("  KEK POLICY (transport type : %s)", transport(k.Unicast))
+	v.line("    spi : 0x%X", k.SPI)
+	two("management alg", "disabled", "encrypt alg", k.Algorithm)
+	two("crypto iv length", iv, "key size", k.KeyBits/8)
+	two("orig life(sec)", seconds(k.Lifetime), "remaining life(sec)", v.left(k.Expires))
+	v.line("    time to rekey (sec): %d", max(0, v.left(k.Expires)-200))
+	two("sig hash algorithm", "enabled", "sig key length", keyLength(k.SigBits))
+	v.line("    sig size           : %d", k.SigBits/8)
+	v.line("    sig key name       : %s", key)
+	v.line("    acknowledgement    : Cisco\n")
+}
+
+func (v *view) ksTEK(p *model.KSPolicy, t *model.TEK) {
+	two := func(a string, x any, b string, y any) { v.line("    %-19s: %-14v%-22s: %v", a, x, b, y) }
+	life, left := seconds(t.Lifetime), v.left(t.Expires)
+	v.line("  TEK POLICY (encaps : %s)", encaps(t.Tunnel))
+	v.line("    spi                : 0x%08X", t.SPI)
+	v.line("    access-list        : %s", p.ACL)
+	v.line("    transform          : %s ", t.Transform)
+	two("alg key size", t.KeyBytes, "sig key size", t.AuthBytes)
+	two("orig life(sec)", life, "remaining life(sec)", left)
+	two("tek life(sec)", life, "elapsed time(sec)", max(0, life-left))
+	v.line("    override life(sec) : 0             antireplay window size: %d", t.Replay.Window)
+	v.line("    time to rekey (sec): n/a\n")
+}
