@@ -1,0 +1,361 @@
+package dataplane_test
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"getvpn/bench/static"
+	"getvpn/bench/topology"
+	"getvpn/ipsec/dataplane"
+)
+
+// Pings of every length that has an edge, DF clear and set, both families; nothing in
+// clear on the way.
+func TestPingAllLengths(t *testing.T) {
+	s := newSite(t, topology.Options{}, nil)
+	var sizes []string
+	for n := 1399; n <= 1501; n += 6 {
+		sizes = append(sizes, fmt.Sprint(n))
+	}
+	list := "1 56 " + strings.Join(sizes, " ") + " 3000 20000 65507"
+	s.sh("h1", `for n in `+list+`; do ping -n -q -c 1 -W 2 -M dont -s $n 10.2.2.10 >/dev/null || { echo lost $n; exit 1; }; done`)
+	s.sh("h1", `for n in 1 56 1300; do ping -n -q -c 1 -W 2 -M do -s $n 10.2.2.10 >/dev/null || { echo lost DF $n; exit 1; }; done`)
+	s.sh("h1", `for n in 1 56 1400 1420 9000 65000; do ping -6 -n -q -c 2 -W 2 -s $n fd00:2::10 >/dev/null || { echo lost v6 $n; exit 1; }; done`)
+	if n := s.counted("clear"); n != 0 {
+		t.Errorf("%d packets in clear", n)
+	}
+	if s.counted("esp") < 50 {
+		t.Error("hardly any ESP in the core")
+	}
+	if m := s.gw[0].show().Model.Interfaces[0]; m.FragmentsSent == 0 {
+		t.Error("no fragments were counted")
+	}
+}
+
+// transfer sends random octets by TCP from h1 to h2 and compares the hash.
+func transfer(t *testing.T, s *site, to string, octets int) {
+	t.Helper()
+	dir := t.TempDir()
+	b := make([]byte, octets)
+	rand.Read(b)
+	src, dst := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	if err := os.WriteFile(src, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rx := s.Cmd("h2", "socat", "-u", "TCP6-LISTEN:7000,ipv6only=0,reuseaddr", "CREATE:"+dst)
+	if err := rx.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer rx.Process.Kill()
+	until(t, "the receiver listens", 5*time.Second, func() bool {
+		out, _ := s.Sh("h2", "ss -Hltn sport = :7000")
+		return out != ""
+	})
+	s.sh("h1", fmt.Sprintf("timeout 60 socat -u OPEN:%s TCP:%s:7000", src, to))
+	if err := rx.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(b) {
+		t.Fatalf("%d octets arrived, or other ones, of %d", len(got), len(b))
+	}
+}
+
+func TestTCPTransfer(t *testing.T) {
+	s := newSite(t, topology.Options{}, nil)
+	transfer(t, s, "10.2.2.10", 20<<20)
+	transfer(t, s, "[fd00:2::10]", 5<<20)
+	if n := s.counted("clear"); n != 0 {
+		t.Errorf("%d packets in clear", n)
+	}
+	// Super-packets were joined again at the far end.
+	if m := s.gw[1].show().Model.Interfaces[0]; m.DecapPackets < 15000 {
+		t.Errorf("%d packets opened", m.DecapPackets)
+	}
+}
+
+func Test_esp_08_offloads_on(t *testing.T) {
+	s := newSite(t, topology.Options{WANOffload: true}, nil)
+	transfer(t, s, "10.2.2.10", 50<<20)
+	if n := s.counted("large"); n != 0 {
+		t.Errorf("%d frames above the MTU", n)
+	}
+	if out := s.sh("h2", "nstat -az TcpInCsumErrors IpReasmFails | awk '/Csum/{print $2}'"); strings.TrimSpace(out) != "0" {
+		t.Errorf("checksum errors at the receiver: %s", out)
+	}
+	if n := s.counted("clear"); n != 0 {
+		t.Errorf("%d packets in clear", n)
+	}
+}
+
+func Test_esp_07_1490_octets_without_and_with_DF(t *testing.T) {
+	s := newSite(t, topology.Options{}, nil)
+	s.sh("h1", "ping -n -q -c 3 -W 2 -M dont -s 1462 10.2.2.10")
+	m := s.gw[0].show().Model.Interfaces[0]
+	if m.FragmentsSent != 6 || m.ICMPTooBigSent != 0 {
+		t.Errorf("%d fragments, %d ICMP, want 6 and 0", m.FragmentsSent, m.ICMPTooBigSent)
+	}
+	out, _ := s.Sh("h1", "ping -n -c 2 -i 0.2 -W 1 -M do -s 1462 10.2.2.10")
+	// AES-GCM tunnel: 20 + 8 + 8 + (n+2 to a multiple of 4) + 16 ≤ 1500 gives 1446.
+	if !strings.Contains(out, "mtu = 1446") && !strings.Contains(out, "mtu=1446") {
+		t.Errorf("ping says:\n%s", out)
+	}
+	m = s.gw[0].show().Model.Interfaces[0]
+	if m.ICMPTooBigSent == 0 || m.Drops["too-big"] == 0 {
+		t.Errorf("%d ICMP sent, drops %v", m.ICMPTooBigSent, m.Drops)
+	}
+	s.sh("h1", "ping -n -q -c 1 -W 2 -M do -s 1418 10.2.2.10") // 1446 octets fit exactly
+}
+
+func Test_esp_05_smaller_MTU_in_the_core(t *testing.T) {
+	s := newSite(t, topology.Options{}, nil)
+	s.sh("core", "ip link set c2 mtu 1400")
+	transfer(t, s, "10.2.2.10", 10<<20)
+	if m := s.gw[0].show().Model.Interfaces[0]; m.ICMPRewritten == 0 {
+		t.Errorf("no ICMP error of the core was rewritten: %+v", m)
+	}
+}
+
+func Test_esp_06_MTU_9200(t *testing.T) {
+	for _, queues := range []int{1, 2} {
+		t.Run(fmt.Sprint(queues, " workers"), func(t *testing.T) {
+			s := newSite(t, topology.Options{MTU: 9200}, func(p *static.Policy) { p.Queues = queues })
+			const n = 2000
+			rx := s.listenUDP("h2", "10.2.2.10:9000")
+			tx := s.listenUDP("h1", "10.1.1.10:9001")
+			go func() {
+				b := make([]byte, 8972) // 9000 with its headers
+				tick := time.NewTicker(time.Millisecond)
+				defer tick.Stop()
+				for i := range uint32(n) {
+					binary.BigEndian.PutUint32(b, i)
+					tx.WriteToUDPAddrPort(b, netip.MustParseAddrPort("10.2.2.10:9000"))
+					<-tick.C
+				}
+			}()
+			b := make([]byte, 10000)
+			for want := range uint32(n) {
+				rx.SetReadDeadline(time.Now().Add(5 * time.Second))
+				k, err := rx.Read(b)
+				if err != nil || k != 8972 {
+					t.Fatalf("after %d datagrams: %d octets, %v; drops %v %v", want, k, err,
+						s.gw[0].show().Model.Drops, s.gw[1].show().Model.Drops)
+				}
+				if got := binary.BigEndian.Uint32(b); got != want {
+					t.Fatalf("datagram %d where %d should be", got, want)
+				}
+			}
+			if d := s.gw[1].show().Model.Drops; len(d) > 0 {
+				t.Errorf("drops at the receiver: %v", d)
+			}
+		})
+	}
+}
+
+func Test_esp_01_sequence_numbers_end(t *testing.T) {
+	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.FirstSeq = 0xffffff00 })
+	rx := s.listenUDP("h2", "10.2.2.10:9000")
+	tx := s.listenUDP("h1", "10.1.1.10:9001")
+	for range 1000 {
+		tx.WriteToUDPAddrPort([]byte("x"), netip.MustParseAddrPort("10.2.2.10:9000"))
+	}
+	got := 0
+	b := make([]byte, 10)
+	for {
+		rx.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		if _, err := rx.Read(b); err != nil {
+			break
+		}
+		got++
+	}
+	until(t, "all packets are accounted for", 5*time.Second, func() bool {
+		return s.gw[0].drops("sequence-limit") == 1000-256
+	})
+	sh := s.gw[0].show()
+	if got != 256 || sh.SA.SeqHigh != 0xffffffff || sh.SA.EncapPackets != 256 {
+		t.Errorf("%d arrived, highest number %#x, %d sealed; want 256", got, sh.SA.SeqHigh, sh.SA.EncapPackets)
+	}
+	near := 0
+	for _, n := range sh.Notices {
+		if n.Kind == dataplane.SeqNearEnd && n.Group == "bench" && n.SPI == 0x1000 {
+			near++
+		}
+	}
+	if near != 1 {
+		t.Errorf("%d alarms, want 1: %v", near, sh.Notices)
+	}
+	if s.counted("clear") != 0 {
+		t.Error("packets in clear")
+	}
+}
+
+func Test_esp_11_what_policy_leaves_alone(t *testing.T) {
+	s := newSite(t, topology.Options{}, func(p *static.Policy) {
+		p.Permit = [][2]netip.Prefix{{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.2.0.0/16")}}
+	})
+	s.sh("core", "ip addr add 192.0.2.9/32 dev lo")
+	s.sh("h1", "ping -n -q -c 2 -i 0.2 -W 2 172.16.1.1")
+	s.sh("h1", "ping -n -q -c 2 -i 0.2 -W 2 192.0.2.9")
+	s.sh("h2", "ping -n -q -c 2 -i 0.2 -W 2 172.16.1.1")
+	s.sh("gm1", "ping -n -q -c 2 -i 0.2 -W 2 172.16.1.1")
+	before := s.counted("esp")
+	s.sh("h1", "ping -6 -n -q -c 2 -i 0.2 -W 2 fd00:2::10")
+	if s.counted("esp") != before {
+		t.Error("IPv6 was protected")
+	}
+	s.sh("core", "nft add table inet o '{ counter ospf {} ; chain i { type filter hook input priority 0; ip protocol 89 counter name ospf; } ; }'")
+	s.sh("gm1", "timeout 5 hping3 -q -c 3 -i u50000 --rawip --ipproto 89 --ttl 1 -I wan 224.0.0.5 >/dev/null 2>&1 || true")
+	if out := s.sh("core", "nft list counter inet o ospf"); !strings.Contains(out, "packets 3") {
+		t.Errorf("OSPF hellos at the core: %s", out)
+	}
+	s.sh("h1", "ping -n -q -c 3 -i 0.2 -W 2 10.2.2.10")
+	if h := s.gw[0].show().Hits; len(h) != 2 || h[0] != 3 || h[1] != 0 {
+		t.Errorf("entry hits %v, want [3 0]", h)
+	}
+}
+
+// A gateway's own traffic is judged like what it forwards.
+func TestOwnTraffic(t *testing.T) {
+	s := newSite(t, topology.Options{}, func(p *static.Policy) {
+		p.Permit = append(p.Permit, [2]netip.Prefix{netip.MustParsePrefix("172.16.1.2/32"), netip.MustParsePrefix("172.16.2.2/32")})
+	})
+	before := s.counted("esp")
+	s.sh("gm1", "ping -n -q -c 3 -i 0.2 -W 2 172.16.2.2")
+	if n := s.counted("esp") - before; n != 6 {
+		t.Errorf("%d ESP packets for 3 pings, want 6", n)
+	}
+}
+
+// Copies are refused and counted, forgeries too.
+func TestReplayedAndForged(t *testing.T) {
+	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.Replay.Mode, p.Replay.Window = 1, 64 })
+	dir := t.TempDir()
+	pcap := filepath.Join(dir, "x.pcap")
+	// Outgoing on c2: the frames as gm2 receives them.
+	dump := s.Cmd("core", "tcpdump", "-q", "-U", "-i", "c2", "-Q", "out", "-c", "5", "-w", pcap, "esp")
+	if err := dump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "tcpdump listens", 5*time.Second, func() bool {
+		out, _ := s.Sh("core", "ss -Hl0p | grep -c tcpdump")
+		return strings.TrimSpace(out) != "0" && strings.TrimSpace(out) != ""
+	})
+	s.sh("h1", "ping -n -q -c 5 -i 0.05 -W 2 10.2.2.10")
+	if err := dump.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	s.sh("core", "tcpreplay -q -i c2 "+pcap+" >/dev/null 2>&1")
+	until(t, "copies are counted", 5*time.Second, func() bool { return s.gw[1].drops("replay") == 5 })
+	b, err := os.ReadFile(pcap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A new sequence number on an old packet: right of the window, wrong ICV.
+	for at := 24; at < len(b); {
+		n := int(binary.LittleEndian.Uint32(b[at+8:]))
+		seq := b[at+16+14+20+4:]
+		binary.BigEndian.PutUint32(seq, binary.BigEndian.Uint32(seq)+1000)
+		at += 16 + n
+	}
+	if err := os.WriteFile(pcap, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.sh("core", "tcpreplay -q -i c2 "+pcap+" >/dev/null 2>&1")
+	until(t, "forgeries are counted", 5*time.Second, func() bool { return s.gw[1].drops("icv") == 5 })
+	s.sh("h1", "ping -n -q -c 2 -i 0.05 -W 2 10.2.2.10")
+	sh := s.gw[1].show()
+	if sh.SA.ReplayDrops != 5 || sh.SA.ICVDrops != 5 {
+		t.Errorf("SA counters %+v", sh.SA)
+	}
+}
+
+// Killed under load: permits die, the rest passes; the next process takes over.
+func TestKilledUnderLoad(t *testing.T) {
+	s := newSite(t, topology.Options{}, nil)
+	_ = s
+	dir := bpffs(t)
+	s = newSite(t, topology.Options{}, func(p *static.Policy) { p.BPFDir = dir })
+	load := s.Cmd("h1", "ping", "-n", "-q", "-i", "0.002", "-w", "30", "10.2.2.10")
+	if err := load.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { load.Process.Kill(); load.Wait() }()
+	until(t, "traffic flows", 5*time.Second, func() bool { return s.gw[1].show().SA.DecapPackets > 50 })
+	s.gw[0].kill()
+	if out, err := s.Sh("h1", "ping -n -q -c 20 -i 0.01 -W 1 10.2.2.10"); err == nil {
+		t.Errorf("a permit passed without a process:\n%s", out)
+	}
+	s.sh("gm1", "ping -n -q -c 2 -i 0.1 -W 2 172.16.1.1")
+	s.policy[0].SID = 77 // a restarted member has a new Sender ID
+	s.start(0)
+	s.sh("h1", "ping -n -q -c 3 -i 0.1 -W 2 10.2.2.10")
+	if n := s.counted("clear"); n != 0 {
+		t.Errorf("%d packets in clear", n)
+	}
+}
+
+// The WAN device goes down and up, and is deleted and made again.
+func TestDeviceFlapsAndReturns(t *testing.T) {
+	s := newSite(t, topology.Options{}, nil)
+	ping := "ping -n -q -c 2 -i 0.1 -W 1 10.2.2.10"
+	s.sh("h1", ping)
+	s.sh("gm1", "ip link set wan down; ip link set wan up; ip route replace default via 172.16.1.1")
+	until(t, "traffic after a flap", 10*time.Second, func() bool { _, err := s.Sh("h1", ping); return err == nil })
+	s.sh("gm1", "ip link del wan")
+	until(t, "the loss is noticed", 5*time.Second, func() bool { return !s.gw[0].show().Model.Interfaces[0].Attached })
+	s.sh("gm1", "ip link add wan type veth peer name c1 netns "+s.NS("core")+
+		"; ip addr add 172.16.1.2/24 dev wan; ip link set wan up; ip -n "+s.NS("core")+" addr add 172.16.1.1/24 dev c1; ip -n "+s.NS("core")+
+		" link set c1 up; ip -n "+s.NS("core")+" route add 10.1.1.0/24 via 172.16.1.2; sleep 0; ip route replace default via 172.16.1.1")
+	until(t, "traffic on the new device", 10*time.Second, func() bool { _, err := s.Sh("h1", ping); return err == nil })
+	s.sh("gm1", "ip link set wan mtu 1400")
+	until(t, "the new MTU is known", 5*time.Second, func() bool { return s.gw[0].show().Model.Interfaces[0].MTU == 1400 })
+	s.sh("h1", "ping -n -q -c 2 -i 0.1 -W 2 -M dont -s 1450 10.2.2.10")
+	var kinds []dataplane.NoticeKind
+	for _, n := range s.gw[0].show().Notices {
+		kinds = append(kinds, n.Kind)
+	}
+	if fmt.Sprint(kinds) != fmt.Sprint([]dataplane.NoticeKind{dataplane.LinkUp, dataplane.LinkDown, dataplane.LinkUp}) {
+		t.Errorf("notices %v", kinds)
+	}
+	if n := s.counted("clear"); n > 0 {
+		t.Errorf("%d packets in clear", n)
+	}
+}
+
+// Multicast keeps its destination on the outside, and its MAC address.
+func TestMulticastOfTheGateways(t *testing.T) {
+	group := netip.MustParsePrefix("239.1.1.1/32")
+	s := newSite(t, topology.Options{}, func(p *static.Policy) {
+		p.Permit = [][2]netip.Prefix{{netip.MustParsePrefix("0.0.0.0/0"), group}}
+	})
+	// The core forwards by hand: what c1 receives for the group leaves at c2.
+	s.sh("core", "tc qdisc add dev c1 clsact && tc filter add dev c1 ingress protocol ip u32 match ip dst 239.1.1.1/32 action mirred egress redirect dev c2")
+	rx := s.listenUDP("gm2", "239.1.1.1:9000")
+	s.sh("gm2", "ip addr add 239.1.1.1/32 dev wan autojoin")
+	s.sh("gm1", "ip route add 239.0.0.0/8 dev wan src 172.16.1.2")
+	s.sh("gm1", "for i in 1 2 3 4 5; do echo $i | socat -u - UDP4-DATAGRAM:239.1.1.1:9000,ip-multicast-ttl=16,bind=172.16.1.2; done")
+	b := make([]byte, 100)
+	for i := 1; i <= 5; i++ {
+		rx.SetReadDeadline(time.Now().Add(3 * time.Second))
+		n, from, err := rx.ReadFromUDPAddrPort(b)
+		if err != nil {
+			t.Fatalf("datagram %d: %v; %+v", i, err, s.gw[1].show().Model)
+		}
+		if strings.TrimSpace(string(b[:n])) != fmt.Sprint(i) || from.Addr().Unmap().String() != "172.16.1.2" {
+			t.Errorf("%q from %v", b[:n], from)
+		}
+	}
+	if n := s.gw[0].show().SA.EncapPackets; n != 5 {
+		t.Errorf("%d sealed", n)
+	}
+}

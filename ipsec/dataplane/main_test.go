@@ -1,0 +1,314 @@
+package dataplane_test
+
+// End-to-end tests run both gateways as processes of their own (this test binary,
+// started again), each in its network namespace, with static keys.
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"getvpn/bench/static"
+	"getvpn/bench/topology"
+	"getvpn/ipsec/dataplane"
+	"getvpn/ipsec/dataplane/steer"
+	"getvpn/model"
+)
+
+const gatewayEnv = "GETVPN_TEST_GATEWAY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(gatewayEnv) == "" {
+		os.Exit(m.Run())
+	}
+	if err := gatewayMain(); err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(1)
+	}
+}
+
+// shown is what a gateway process answers.
+type shown struct {
+	Model   model.Dataplane
+	SA      model.SACounters
+	Hits    []uint64
+	Notices []dataplane.Notice
+	Err     string
+}
+
+// gatewayMain reads one policy a line and installs it; "show" prints, end of input
+// ends it.
+func gatewayMain() error {
+	in := bufio.NewReader(os.Stdin)
+	var d *dataplane.Dataplane
+	var mu sync.Mutex
+	var notices []dataplane.Notice
+	var p static.Policy
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			if d != nil {
+				return d.Close(false)
+			}
+			return nil
+		}
+		if line == "show\n" {
+			s := shown{Model: d.Model(), Hits: d.RuleHits("bench", p.Interface)}
+			s.SA, _ = d.SACounters(p.SPI)
+			if err := d.LastError(p.Interface); err != nil {
+				s.Err = err.Error()
+			}
+			mu.Lock()
+			s.Notices = notices
+			mu.Unlock()
+			b, err := json.Marshal(s)
+			if err != nil {
+				return err
+			}
+			fmt.Println(string(b))
+			continue
+		}
+		p = static.Policy{}
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			return err
+		}
+		if d == nil {
+			if d, err = dataplane.Open(dataplane.Options{BPFDir: p.BPFDir, Queues: p.Queues, Backend: p.Backend,
+				Notify: func(n dataplane.Notice) { mu.Lock(); notices = append(notices, n); mu.Unlock() }}); err != nil {
+				return err
+			}
+		}
+		g, err := p.Group()
+		if err != nil {
+			return err
+		}
+		if err := d.Configure(p.Interface, p.Settings); err != nil {
+			return err
+		}
+		if err := d.Install(g); err != nil {
+			return err
+		}
+		fmt.Println("up")
+	}
+}
+
+// gateway is such a process.
+type gateway struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (g *gateway) install(p static.Policy) {
+	g.t.Helper()
+	if err := json.NewEncoder(g.in).Encode(p); err != nil {
+		g.t.Fatal(err)
+	}
+	if line, err := g.out.ReadString('\n'); line != "up\n" {
+		g.t.Fatalf("gateway: %q %v", line, err)
+	}
+}
+
+func (g *gateway) show() (s shown) {
+	g.t.Helper()
+	io.WriteString(g.in, "show\n")
+	line, err := g.out.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &s)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return s
+}
+
+func (g *gateway) drops(reason string) uint64 { return g.show().Model.Drops[reason] }
+
+func (g *gateway) kill() {
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+}
+
+// site is a network with both gateways up.
+type site struct {
+	*topology.Net
+	t      *testing.T
+	gw     [2]*gateway
+	policy [2]static.Policy
+}
+
+var serial int
+
+// newSite makes a network and starts the gateways with a policy that edit may change.
+func newSite(t *testing.T, o topology.Options, edit func(*static.Policy)) *site {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for network namespaces")
+	}
+	if testing.Short() {
+		t.Skip("end to end")
+	}
+	serial++
+	n, err := topology.Up(fmt.Sprintf("dp%d.%d", os.Getpid()%100000, serial), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Down)
+	s := &site{Net: n, t: t}
+	for i := range s.gw {
+		p := static.Policy{Interface: "wan", SPI: 0x1000, SID: uint32(i + 1),
+			Permit: [][2]netip.Prefix{{topology.LAN1, topology.LAN2},
+				{netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix("fd00:2::/64")}}}
+		if edit != nil {
+			edit(&p)
+		}
+		if p.BPFDir != "" {
+			p.BPFDir += "/" + strconv.Itoa(i)
+			if err := os.MkdirAll(p.BPFDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.policy[i] = p
+		s.start(i)
+	}
+	// What the core sees: ESP, and what has no business there.
+	s.sh("core", `nft -f - <<'X'
+table inet w { counter n_esp {}
+ counter n_clear {}
+ counter n_large {}
+ chain f { type filter hook forward priority 0;
+  meta l4proto esp counter name n_esp
+  ip saddr 10.0.0.0/8 ip daddr 10.0.0.0/8 ip protocol != esp counter name n_clear
+  ip6 saddr fd00::/16 ip6 daddr fd00::/16 ip6 saddr != fd01::/16 meta l4proto != esp counter name n_clear
+  meta length > 1500 counter name n_large
+ }
+}
+X`)
+	return s
+}
+
+func (s *site) start(i int) {
+	s.t.Helper()
+	g := &gateway{t: s.t, cmd: s.Cmd([]string{"gm1", "gm2"}[i], os.Args[0])}
+	g.cmd.Env = append(os.Environ(), gatewayEnv+"=1")
+	g.cmd.Stderr = os.Stderr
+	var err error
+	if g.in, err = g.cmd.StdinPipe(); err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := g.cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	g.out = bufio.NewReader(out)
+	if err := g.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(g.kill)
+	s.gw[i] = g
+	g.install(s.policy[i])
+}
+
+func (s *site) sh(part, line string) string {
+	s.t.Helper()
+	out, err := s.Sh(part, line)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+// counted reads a counter of the core.
+func (s *site) counted(name string) int {
+	s.t.Helper()
+	f := strings.Fields(s.sh("core", "nft list counter inet w n_"+name))
+	for i, w := range f {
+		if w == "packets" {
+			n, err := strconv.Atoi(f[i+1])
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	s.t.Fatalf("no counter %s", name)
+	return 0
+}
+
+// in runs f on a thread that is in a part's namespace; sockets made there stay there.
+func (s *site) in(part string, f func() error) {
+	s.t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		fd, err := unix.Open("/var/run/netns/"+s.NS(part), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) listenUDP(part, addr string) *net.UDPConn {
+	s.t.Helper()
+	var c *net.UDPConn
+	s.in(part, func() (err error) {
+		a := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr))
+		if a.IP.IsMulticast() {
+			c, err = net.ListenMulticastUDP("udp", nil, a)
+		} else {
+			c, err = net.ListenUDP("udp", a)
+		}
+		return err
+	})
+	s.t.Cleanup(func() { c.Close() })
+	c.SetReadBuffer(8 << 20)
+	return c
+}
+
+// until waits for a state.
+func until(t *testing.T, what string, limit time.Duration, f func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !f(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// bpffs mounts a bpf file system for a test's pins.
+func bpffs(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a bpf file system")
+	}
+	dir := t.TempDir()
+	if err := steer.EnsureBPFFS(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
