@@ -82,7 +82,8 @@ func (g *Guest) boot(sock string) error {
 		return err
 	}
 	// The shell echoes until it is told not to; the sum tells its answer from an echo.
-	if _, err := fmt.Fprint(g.line, "stty -echo; PS1=; PS2=; echo shell-$((6*7))\n"); err != nil {
+	// busybox would run its own, smaller ip.
+	if _, err := fmt.Fprint(g.line, "stty -echo; PS1=; PS2=; ip() { /sbin/ip \"$@\"; }; echo shell-$((6*7))\n"); err != nil {
 		return err
 	}
 	_, err := g.until("shell-42", time.Minute)
