@@ -239,11 +239,13 @@ func (e *Endpoint) work() {
 
 // queue gives f to a worker; when all are behind, it drops and counts, since the peer
 // sends again.
-func (e *Endpoint) queue(f func()) {
+func (e *Endpoint) queue(f func()) bool {
 	select {
 	case e.jobs <- f:
+		return true
 	default:
 		e.drop(DropOverload)
+		return false
 	}
 }
 
@@ -263,7 +265,7 @@ func (e *Endpoint) transmit(p path, datagram []byte) error {
 
 // conn finds the socket for a source address (may be zero) and a destination's family.
 func (e *Endpoint) conn(local, remote netip.Addr, natt bool) *boundConn {
-	var any *boundConn
+	var other *boundConn
 	for _, c := range e.conns {
 		a := c.LocalAddr().Addr()
 		if c.natt != natt || a.Is4() != remote.Is4() {
@@ -272,11 +274,11 @@ func (e *Endpoint) conn(local, remote netip.Addr, natt bool) *boundConn {
 		if a == local {
 			return c
 		}
-		if a.IsUnspecified() || !local.IsValid() && any == nil {
-			any = c
+		if a.IsUnspecified() || !local.IsValid() && other == nil {
+			other = c
 		}
 	}
-	return any
+	return other
 }
 
 // ended tells whether ctx or the endpoint has ended.

@@ -788,3 +788,58 @@ func FuzzEndpointDatagram(f *testing.F) {
 		}
 	})
 }
+
+// tired tells whether half of the SA's message IDs are used.
+func tired(s *SA) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.used) > maxMIDs/2
+}
+
+// An authenticated peer may send what it likes in an informational exchange: the
+// endpoint takes it or counts it.
+func FuzzAuthenticatedPeer(f *testing.F) {
+	n := newMemNet(1)
+	g, k := n.endpoint(f, gm, pskConfig("k"), nil), n.endpoint(f, ks, pskConfig("k"), nil)
+	f.Cleanup(func() { g.Close(); k.Close() })
+	sa, err := g.Connect(f.Context(), ksPort(), ConnectOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, p := range []isakmp.Payload{
+		isakmp.Notify{DOI: 1, Protocol: 1, SPI: sa.cookiesSPI(), Type: isakmp.NotifyRUThere, Data: []byte{0, 0, 0, 1}}.Payload(),
+		isakmp.Notify{DOI: 1, Protocol: 1, Type: isakmp.NotifyInvalidID, Data: []byte("data")}.Payload(),
+		isakmp.Delete{DOI: 1, Protocol: 1, SPIs: [][]byte{make([]byte, 16), make([]byte, 16)}}.Payload(),
+	} {
+		chain, err := isakmp.AppendChain(nil, []isakmp.Payload{p})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(p.Type), chain, false)
+		f.Add(uint8(p.Type), chain, true)
+	}
+	k.HandlePull(func(x *Exchange, b []byte) { x.Close() })
+	f.Fuzz(func(t *testing.T, first uint8, rest []byte, asPull bool) {
+		if len(rest) > 8000 {
+			return
+		}
+		if !sa.Alive() || len(k.SAs(netip.Addr{})) == 0 || tired(sa) {
+			if sa, err = g.Connect(t.Context(), ksPort(), ConnectOptions{Fresh: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mid, err := sa.newMID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash := sa.prot.hash(mid, rest)
+		body := append([]byte{first, 0, 0, byte(isakmp.GenericLen + len(hash))}, hash...)
+		ct, _ := seal(sa.prot.block, sa.prot.iv(mid), append(body, rest...))
+		h := isakmp.Header{ICookie: sa.prot.ci, RCookie: sa.prot.cr, NextPayload: isakmp.PayloadHash, Version: isakmp.Version10,
+			Exchange: isakmp.Informational, Flags: isakmp.FlagEncrypted, MessageID: mid, Length: uint32(isakmp.HeaderLen + len(ct))}
+		if asPull {
+			h.Exchange = isakmp.GroupKeyPull
+		}
+		k.receive(k.conns[0], Datagram{Data: append(h.AppendTo(nil), ct...), Remote: gmAddr, Local: ksPort()})
+	})
+}

@@ -29,8 +29,6 @@ const (
 	NoPolicy Failure = "no ISAKMP policy"
 	// Protocol: the peer's answer breaks the rules.
 	Protocol Failure = "protocol error"
-	// Busy: too many exchanges at once here.
-	Busy Failure = "too many exchanges"
 	// Closed: the endpoint or the SA was closed.
 	Closed Failure = "closed"
 	// AggressiveRefused: aggressive mode with a wildcard key.

@@ -32,6 +32,7 @@ type Exchange struct {
 	accepted digest // the last accepted datagram
 	answer   []byte // what was sent after it
 	closed   bool
+	sealed   bool        // Encrypt was called
 	in       chan []byte // ours: candidates for RoundTrip
 }
 
@@ -61,7 +62,7 @@ func (x *Exchange) Encrypt(t isakmp.ExchangeType, payloads []isakmp.Payload) ([]
 	if err != nil {
 		return nil, err
 	}
-	x.iv, x.pending = next, nil
+	x.iv, x.pending, x.sealed = next, nil, true
 	return d, nil
 }
 
@@ -125,6 +126,21 @@ func (x *Exchange) Close() {
 		return
 	}
 	x.sa.forget(x)
+}
+
+// Abandon ends a peer's exchange as if its message had never come: when the peer sends
+// it again, the handler gets it again. For an owner without room at the moment. Once an
+// answer was sent it is Close, since the M-ID and its IV are used.
+func (x *Exchange) Abandon() {
+	x.mu.Lock()
+	virgin := !x.ours && x.answer == nil && !x.closed && !x.sealed
+	x.mu.Unlock()
+	x.Close()
+	if virgin {
+		x.sa.mu.Lock()
+		delete(x.sa.used, x.mid)
+		x.sa.mu.Unlock()
+	}
 }
 
 // lingerAnswer is how long a responder's last answer outlives its exchange: longer than

@@ -431,7 +431,7 @@ func TestRecordStrongSwan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(200 * time.Millisecond)
+		c.until("keys", func() bool { return dump(c.logText()[before:], "initial IV") != "" && c.established() })
 		text := c.logText()[before:]
 		r := recorded{Source: "strongSwan 5.9.8 " + s.name, Local: sa.Peer().Local, Remote: sa.Peer().Remote, PSK: "s3cret",
 			Policy: s.p, Rand: hex.EncodeToString(drawn.Bytes()),

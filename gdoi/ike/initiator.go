@@ -162,7 +162,7 @@ func (m *Phase1) main6(old *state, msg message) (*state, Result, error) {
 // whose it is.
 func (s *state) authenticate(row isakmp.Message, msg message, fromR bool) error {
 	if err := isakmp.Check(row, msg.h.Encrypted(), msg.payloads); err != nil {
-		return &refusal{DropDecrypt, errors2(AuthFailed, err)}
+		return &refusal{DropDecrypt, classed(AuthFailed, err)}
 	}
 	id := append([]byte(nil), msg.find(isakmp.PayloadID)...)
 	if _, err := isakmp.ParseID(id); err != nil {

@@ -15,7 +15,7 @@ type limiter struct {
 	mu    sync.Mutex
 	rate  float64 // tokens a second
 	burst float64
-	max   int
+	size  int // most sources that are remembered
 	m     map[netip.Addr]bucket
 }
 
@@ -24,15 +24,8 @@ type bucket struct {
 	at     time.Time
 }
 
-func newLimiter(rate float64, max int) *limiter {
-	return &limiter{rate: rate, burst: max2(2*rate, 1), max: max, m: map[netip.Addr]bucket{}}
-}
-
-func max2(a, b float64) float64 {
-	if a > b {
-		return a
-	}
-	return b
+func newLimiter(rate float64, size int) *limiter {
+	return &limiter{rate: rate, burst: max(2*rate, 1), size: size, m: map[netip.Addr]bucket{}}
 }
 
 // allow takes a token of a. When the table is full of sources that are all active,
@@ -46,9 +39,9 @@ func (l *limiter) allow(a netip.Addr, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b, ok := l.m[a]
-	if !ok && len(l.m) >= l.max {
+	if !ok && len(l.m) >= l.size {
 		l.prune(now)
-		if len(l.m) >= l.max {
+		if len(l.m) >= l.size {
 			a = netip.Addr{}
 			b, ok = l.m[a]
 		}

@@ -155,3 +155,73 @@ func TestPushRegistration(t *testing.T) {
 		}
 	})
 }
+
+// An exchange abandoned for want of room starts again with the peer's next copy; once
+// answered it can't.
+func TestAbandon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNet(1)
+		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		defer g.Close()
+		defer k.Close()
+		calls := 0
+		k.HandlePull(func(x *Exchange, b []byte) {
+			if calls++; calls == 1 {
+				x.Abandon()
+				echoKS(t, k)
+			}
+		})
+		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pull(t.Context(), sa); err != nil || calls != 1 {
+			t.Errorf("%v after %d calls; %v", err, calls, k.Drops())
+		}
+		k.HandlePull(func(x *Exchange, b []byte) {
+			calls++
+			if _, _, err := x.Decrypt(b); err != nil {
+				t.Error(err)
+			}
+			x.Accept()
+			out, err := pullMsg(x, "answer")
+			if err != nil {
+				t.Error(err)
+			}
+			if err := x.Send(out); err != nil {
+				t.Error(err)
+			}
+			x.Abandon()
+		})
+		if err := pull(t.Context(), sa); err == nil || calls != 2 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+	})
+}
+
+// A member that starts anew says INITIAL-CONTACT: the key server drops what the former
+// life left, at once.
+func TestInitialContact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNet(1)
+		k := n.endpoint(t, ks, pskConfig("k"), nil)
+		defer k.Close()
+		for range 3 {
+			g := n.endpoint(t, gm, pskConfig("k"), nil)
+			if _, err := g.Connect(t.Context(), ksPort(), ConnectOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if live := k.SAs(netip.Addr{}); len(live) != 1 {
+				t.Errorf("%d live SAs", len(live))
+			}
+			n.mu.Lock()
+			n.loss = 1 // the machine dies without a word
+			n.mu.Unlock()
+			g.Close()
+			n.mu.Lock()
+			n.loss = 0
+			n.mu.Unlock()
+		}
+	})
+}

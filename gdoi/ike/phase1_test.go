@@ -366,3 +366,16 @@ func FuzzPhase1Initiator(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkPhase1(b *testing.B) {
+	for _, g := range []int{14, 19} {
+		b.Run(fmt.Sprint("group", g), func(b *testing.B) {
+			pi, pr := params(pskConfig("k", Policy{Encr: EncrAES, KeyBits: 256, Hash: HashSHA256, Group: g}), false, false)
+			for b.Loop() {
+				if _, _, _, err := run(b, pi, pr); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

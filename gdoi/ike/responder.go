@@ -201,7 +201,7 @@ func (m *Phase1) aggr3(old *state, msg message) (*state, Result, error) {
 	}
 	_, _, row := s.auth.messages()
 	if err := isakmp.Check(row, msg.h.Encrypted(), msg.payloads); err != nil {
-		return nil, Result{}, &refusal{DropDecrypt, errors2(AuthFailed, err)}
+		return nil, Result{}, &refusal{DropDecrypt, classed(AuthFailed, err)}
 	}
 	if err := s.auth.verify(s.hashI(), msg.payloads); err != nil {
 		return nil, Result{}, err
@@ -214,5 +214,5 @@ func (m *Phase1) aggr3(old *state, msg message) (*state, Result, error) {
 	return &s, Result{Outcome: o}, err
 }
 
-// errors2 joins a class and a detail in one line.
-func errors2(class, detail error) error { return fmt.Errorf("%w: %w", class, detail) }
+// classed joins a class and a detail in one line.
+func classed(class, detail error) error { return fmt.Errorf("%w: %w", class, detail) }

@@ -88,15 +88,7 @@ func (e *Endpoint) first(k firstKey, h isakmp.Header, b []byte, p path) {
 	e.halfSource[src]++
 	s.place = e.unproved.PushBack(s)
 	e.mu.Unlock()
-	e.queue2(func() { s.start(b) }, s)
-}
-
-// queue2 is queue for a session that must leave the tables when there is no room.
-func (e *Endpoint) queue2(f func(), s *session) {
-	select {
-	case e.jobs <- f:
-	default:
-		e.drop(DropOverload)
+	if !e.queue(func() { s.start(b) }) {
 		s.end()
 	}
 }
