@@ -224,11 +224,11 @@ func (v *view) identitySA(g *model.GMGroup, f flow) {
 			mtu = x.MTU
 		}
 	}
-	spi := uint32(0)
+	spi, plain := uint32(0), mtu
 	if len(g.TEKs) > 0 {
-		spi = g.TEKs[0].SPI
+		spi, plain = g.TEKs[0].SPI, plaintextMTU(&g.TEKs[0], mtu, g.IPv6)
 	}
-	v.line("     plaintext mtu %d, path mtu %d, ip mtu %d, ip mtu idb %s", mtu-62, mtu, mtu, g.Interface)
+	v.line("     plaintext mtu %d, path mtu %d, ip mtu %d, ip mtu idb %s", plain, mtu, mtu, g.Interface)
 	v.line("     current outbound spi: 0x%X(%d)", spi, spi)
 	v.line("     PFS (Y/N): N, DH group: none\n")
 	v.espSAs(g, "inbound")
@@ -237,26 +237,55 @@ func (v *view) identitySA(g *model.GMGroup, f flow) {
 	v.line("     outbound ah sas:\n\n     outbound pcp sas:")
 }
 
+// ivLength is the octets of the IV on the wire.
+func ivLength(transform string) int {
+	switch {
+	case strings.Contains(transform, "null"):
+		return 0
+	case strings.HasSuffix(strings.Fields(transform + " -")[0], "aes"):
+		return 16
+	}
+	return 8
+}
+
+// plaintextMTU is the largest inner packet that fits: outer header, ESP header (8), IV,
+// trailer (2, padded to the cipher's block) and check value are taken off.
+func plaintextMTU(t *model.TEK, mtu int, six bool) int {
+	iv, block, icv := ivLength(t.Transform), 4, 16
+	if iv == 16 || strings.Contains(t.Transform, "3des") {
+		block = iv
+	}
+	if n, ok := map[int]int{20: 12, 32: 16, 48: 24, 64: 32}[t.AuthBytes]; ok {
+		icv = n
+	}
+	outer := 0
+	if t.Tunnel {
+		outer = 20
+		if six {
+			outer = 40
+		}
+	}
+	room := mtu - outer - 8 - iv - icv
+	return max(0, room-room%block-2)
+}
+
 func (v *view) espSAs(g *model.GMGroup, way string) {
 	v.line("     %s esp sas:", way)
 	for i := range g.TEKs {
 		t := &g.TEKs[i]
-		mode, replay, iv := "Transport", "N", 8
+		mode, replay := "Transport", "N"
 		if t.Tunnel {
 			mode = "Tunnel"
 		}
 		if t.Replay.Mode != "Disabled" && t.Replay.Mode != "" {
 			replay = "Y"
 		}
-		if strings.Contains(t.Transform, "aes") {
-			iv = 16
-		}
 		v.line("      spi: 0x%X(%d)", t.SPI, t.SPI)
 		v.line("        transform: %s ,", t.Transform)
 		v.line("        in use settings ={%s, }", mode)
 		v.line("        conn id: %d, flow_id: SW:%d, sibling_flags 80000040, crypto map: %s", i+1, i+1, g.MapName)
 		v.line("        sa timing: remaining key lifetime (sec): %d", v.left(t.Expires))
-		v.line("        IV size: %d bytes", iv)
+		v.line("        IV size: %d bytes", ivLength(t.Transform))
 		v.line("        replay detection support: %s", replay)
 		v.line("        Status: ACTIVE(ACTIVE)")
 	}
