@@ -28,6 +28,16 @@ func needRoot(t testing.TB) {
 // rng draws from small sets, so that rules and packets meet.
 type rng struct{ *rand.Rand }
 
+// seeded draws by the flag or by time, and says which seed it was.
+func seeded(t testing.TB) rng {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-steer.seed=%d", seed)
+	return rng{rand.New(rand.NewPCG(seed, 1))}
+}
+
 func pick[T any](r rng, v ...T) T { return v[r.IntN(len(v))] }
 
 func (r rng) addr(v6 bool) netip.Addr {
@@ -246,12 +256,7 @@ func loadRuleset(t testing.TB, mk makeSpec, m *maps, cfg *ebpf.Map, s *ipsec.Rul
 
 func TestProgramAgreesWithMatcher(t *testing.T) {
 	m, cfg := testMaps(t)
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("seed %d", seed)
-	r := rng{rand.New(rand.NewPCG(seed, 1))}
+	r := seeded(t)
 	rulesets, packets := 240, 220
 	if testing.Short() {
 		rulesets = 40
@@ -279,7 +284,7 @@ func TestProgramAgreesWithMatcher(t *testing.T) {
 			}
 			seen[want]++
 			if got := run(t, p, frame, nil); got != want {
-				t.Fatalf("seed %d ruleset %d: program %d, matcher %d (rule %d) for %x\n%+v", seed, n, got, want, rule, frame, s)
+				t.Fatalf("ruleset %d: program %d, matcher %d (rule %d) for %x\n%+v", n, got, want, rule, frame, s)
 			}
 		}
 		got, err := readCount(count)
@@ -288,7 +293,7 @@ func TestProgramAgreesWithMatcher(t *testing.T) {
 		}
 		for i, h := range hits {
 			if got[int(numStats)+i] != h {
-				t.Fatalf("seed %d ruleset %d: rule %d hit %d times, program counted %d", seed, n, i, h, got[int(numStats)+i])
+				t.Fatalf("ruleset %d: rule %d hit %d times, program counted %d", n, i, h, got[int(numStats)+i])
 			}
 		}
 		p.Close()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -113,7 +114,12 @@ func TestInbound(t *testing.T) {
 		if b, err := read(host, 2*time.Second); err != nil || string(b) != "decrypted" {
 			t.Fatalf("host got %q, %v", b, err)
 		}
-		n.inject(n.frame(protoUDP, datagram(6000, "clear")))
+		clear := n.frame(protoUDP, datagram(6000, "clear"))
+		n.inject(clear)
+		// A priority tag hides nothing, two of them neither; another VLAN isn't ours.
+		n.inject(tag(clear, 0))
+		n.inject(tag(tag(clear, 0), 0))
+		n.inject(tag(clear, 5))
 		esp[24], esp[25], esp[18] = 0, 0, 99 // another identification
 		n.inject(esp)
 		if f, err := read(ring, 2*time.Second); err != nil || string(f) != string(esp) {
@@ -123,11 +129,14 @@ func TestInbound(t *testing.T) {
 			t.Fatalf("host got %q", b)
 		}
 		c := counters(t, s, n.wan).Ingress
-		if c.Drops[ipsec.DropClearInbound] != 3 || c.Taken != 2 || c.Injected != 2 {
+		if c.Drops[ipsec.DropClearInbound] != 4 || c.Drops[ipsec.DropMalformed] != 1 || c.Control != 1 || c.Taken != 2 || c.Injected != 2 {
 			t.Errorf("counters %+v", c)
 		}
 	})
 }
+
+// tag puts an 802.1Q tag into a frame.
+func tag(f []byte, vid byte) []byte { return slices.Concat(f[:12], []byte{0x81, 0, 0, vid}, f[12:]) }
 
 // TestSwapUnderTraffic: while policy changes between two that both protect, nothing
 // leaves in clear and nothing is lost between them.

@@ -1,0 +1,88 @@
+package steer
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"getvpn/ipsec"
+)
+
+// TestDeviceRecreated: the device goes and comes back under its name while traffic
+// runs. What is protected is closed until it is attached again; the rest passes.
+func TestDeviceRecreated(t *testing.T) {
+	n := newNet(t)
+	s := open(t, "", "")
+	defer s.Close(false)
+	out, in := permitPolicy()
+	ok(t, s.Attach(n.wan, n.tap, out, in), LockName("wan", n.wan, out, in))
+	n.send(n.out, 5000, "permit")
+	n.wantTap("permit") // the attached device isn't locked
+
+	stop, done := make(chan struct{}), make(chan struct{})
+	fd := n.socket("10.1.0.1", 4001)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default: // no route and a locked interface are errors here: that is the point
+				_ = unix.Sendto(fd, []byte("secret"), 0, &unix.SockaddrInet4{Port: 5000, Addr: [4]byte{10, 2, 0, 1}})
+			}
+		}
+	}()
+	old := n.wan
+	for range 3 {
+		ok(t, netlink.LinkDel(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: n.wan}}))
+		n.makeWAN()
+		n.send(n.out, 22, "deny")
+		n.wantPeer("deny") // and not "secret"
+		n.send(n.out, 848, "gdoi")
+		n.wantPeer("gdoi")
+	}
+	host := n.socket("10.1.0.1", 6000)
+	n.inject(n.frame(protoUDP, datagram(6000, "clear")))
+	gdoi := n.socket("10.1.0.1", 848)
+	n.inject(n.frame(protoUDP, datagram(848, "gdoi")))
+	if b, err := read(gdoi, 2*time.Second); err != nil || string(b) != "gdoi" {
+		t.Errorf("GDOI from the core: %q, %v", b, err)
+	}
+	if b, err := read(host, 100*time.Millisecond); err == nil {
+		t.Errorf("host got %q", b)
+	}
+	close(stop)
+	<-done
+	ok(t, s.Detach(old)) // its device is gone: no error
+	ok(t, s.Attach(n.wan, n.tap, out, in), LockName("wan", n.wan, out, in))
+	for f, err := read(n.tapFD, 10*time.Millisecond); err == nil && strings.Contains(string(f), "secret"); {
+		f, err = read(n.tapFD, 10*time.Millisecond) // those of before the deletion
+	}
+	n.send(n.out, 5000, "again")
+	n.wantTap("again")
+	n.send(n.out, 22, "end")
+	n.wantPeer("end")
+	ok(t, s.Detach(n.wan), UnlockName("wan"), UnlockName("wan"))
+	n.send(n.out, 5000, "open")
+	n.wantPeer("open")
+}
+
+// TestLockTakesAnyRuleset: the kernel accepts the table of whatever policy there is.
+func TestLockTakesAnyRuleset(t *testing.T) {
+	newNet(t)
+	r := seeded(t)
+	for range 6 {
+		out := r.ruleset(ipsec.Pass, ipsec.Drop, ipsec.Next, ipsec.Protect)
+		ok(t, LockName("wan", 0, out, r.ruleset(ipsec.Pass, ipsec.Drop, ipsec.Next)))
+	}
+	// As long as policy gets.
+	out, in := permitPolicy()
+	for range 400 {
+		out.Rules = append(out.Rules, out.Rules[1])
+		in.Rules = append(in.Rules, in.Rules[1])
+	}
+	ok(t, LockName("wan", 0, out, in), UnlockName("wan"))
+}
