@@ -116,6 +116,7 @@ func Start(o Options) (*Daemon, error) {
 	if o.Console == nil {
 		o.Console = io.Discard
 	}
+	o.Console = &lockedWriter{w: o.Console}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -162,6 +163,18 @@ func Start(o Options) (*Daemon, error) {
 		d.bus.Emit(event.GDOIOnOff{State: "ON"})
 	}
 	return d, nil
+}
+
+// lockedWriter serves the log sink and the configuration's messages.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
 }
 
 func (d *Daemon) startSinks(c *config.Config) {
