@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"getvpn/bench/static"
 	"getvpn/bench/topology"
 	"getvpn/ipsec/dataplane"
@@ -27,7 +29,7 @@ func TestPingAllLengths(t *testing.T) {
 	list := "1 56 " + strings.Join(sizes, " ") + " 3000 20000 65507"
 	s.sh("h1", `for n in `+list+`; do ping -n -q -c 1 -W 2 -M dont -s $n 10.2.2.10 >/dev/null || { echo lost $n; exit 1; }; done`)
 	s.sh("h1", `for n in 1 56 1300; do ping -n -q -c 1 -W 2 -M do -s $n 10.2.2.10 >/dev/null || { echo lost DF $n; exit 1; }; done`)
-	s.sh("h1", `for n in 1 56 1400 1420 9000 65000; do ping -6 -n -q -c 2 -W 2 -s $n fd00:2::10 >/dev/null || { echo lost v6 $n; exit 1; }; done`)
+	s.sh("h1", `for n in 1 56 1400 1420 9000 65000; do ping -6 -n -q -c 5 -i 0.2 -W 2 -s $n fd00:2::10 >/dev/null || { echo lost v6 $n; exit 1; }; done`)
 	if n := s.counted("clear"); n != 0 {
 		t.Errorf("%d packets in clear", n)
 	}
@@ -213,8 +215,23 @@ func Test_esp_11_what_policy_leaves_alone(t *testing.T) {
 	if s.counted("esp") != before {
 		t.Error("IPv6 was protected")
 	}
-	s.sh("core", "nft add table inet o '{ counter ospf {} ; chain i { type filter hook input priority 0; ip protocol 89 counter name ospf; } ; }'")
-	s.sh("gm1", "timeout 5 hping3 -q -c 3 -i u50000 --rawip --ipproto 89 --ttl 1 -I wan 224.0.0.5 >/dev/null 2>&1 || true")
+	s.sh("core", "nft add table inet o '{ counter ospf {} ; chain i { type filter hook prerouting priority -300; ip protocol 89 counter name ospf; } ; }'")
+	s.in("gm1", func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, 89)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.SetsockoptInet4Addr(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, [4]byte{172, 16, 1, 2}); err != nil {
+			return err
+		}
+		for range 3 {
+			if err := unix.Sendto(fd, make([]byte, 44), 0, &unix.SockaddrInet4{Addr: [4]byte{224, 0, 0, 5}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if out := s.sh("core", "nft list counter inet o ospf"); !strings.Contains(out, "packets 3") {
 		t.Errorf("OSPF hellos at the core: %s", out)
 	}
@@ -254,23 +271,15 @@ func TestReplayedAndForged(t *testing.T) {
 	if err := dump.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	s.sh("core", "tcpreplay -q -i c2 "+pcap+" >/dev/null 2>&1")
+	frames := readPcap(t, pcap)
+	s.inject("core", "c2", frames)
 	until(t, "copies are counted", 5*time.Second, func() bool { return s.gw[1].drops("replay") == 5 })
-	b, err := os.ReadFile(pcap)
-	if err != nil {
-		t.Fatal(err)
-	}
 	// A new sequence number on an old packet: right of the window, wrong ICV.
-	for at := 24; at < len(b); {
-		n := int(binary.LittleEndian.Uint32(b[at+8:]))
-		seq := b[at+16+14+20+4:]
+	for _, f := range frames {
+		seq := f[14+20+4:]
 		binary.BigEndian.PutUint32(seq, binary.BigEndian.Uint32(seq)+1000)
-		at += 16 + n
 	}
-	if err := os.WriteFile(pcap, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.sh("core", "tcpreplay -q -i c2 "+pcap+" >/dev/null 2>&1")
+	s.inject("core", "c2", frames)
 	until(t, "forgeries are counted", 5*time.Second, func() bool { return s.gw[1].drops("icv") == 5 })
 	s.sh("h1", "ping -n -q -c 2 -i 0.05 -W 2 10.2.2.10")
 	sh := s.gw[1].show()
@@ -317,9 +326,14 @@ func TestDeviceFlapsAndReturns(t *testing.T) {
 		"; ip addr add 172.16.1.2/24 dev wan; ip link set wan up; ip -n "+s.NS("core")+" addr add 172.16.1.1/24 dev c1; ip -n "+s.NS("core")+
 		" link set c1 up; ip -n "+s.NS("core")+" route add 10.1.1.0/24 via 172.16.1.2; sleep 0; ip route replace default via 172.16.1.1")
 	until(t, "traffic on the new device", 10*time.Second, func() bool { _, err := s.Sh("h1", ping); return err == nil })
+	s.sh("core", "ip link set c1 mtu 1400")
 	s.sh("gm1", "ip link set wan mtu 1400")
 	until(t, "the new MTU is known", 5*time.Second, func() bool { return s.gw[0].show().Model.Interfaces[0].MTU == 1400 })
 	s.sh("h1", "ping -n -q -c 2 -i 0.1 -W 2 -M dont -s 1450 10.2.2.10")
+	// The core fragmented what gm2 sealed for 1500 octets.
+	if m := s.gw[0].show().Model.Interfaces[0]; m.Reassembled == 0 {
+		t.Errorf("nothing was reassembled: %+v", m)
+	}
 	var kinds []dataplane.NoticeKind
 	for _, n := range s.gw[0].show().Notices {
 		kinds = append(kinds, n.Kind)
@@ -357,5 +371,36 @@ func TestMulticastOfTheGateways(t *testing.T) {
 	}
 	if n := s.gw[0].show().SA.EncapPackets; n != 5 {
 		t.Errorf("%d sealed", n)
+	}
+}
+
+// A TEK that ends stops sending and receiving; nothing goes out in clear instead.
+// Installing it again before that sets nothing back.
+func TestTEKExpires(t *testing.T) {
+	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.Life = 6 * time.Second })
+	s.sh("h1", "ping -n -q -c 3 -i 0.05 -W 2 10.2.2.10")
+	high := s.gw[0].show().SA.SeqHigh
+	s.gw[0].install(s.policy[0])
+	s.sh("h1", "ping -n -q -c 3 -i 0.05 -W 2 10.2.2.10")
+	if now := s.gw[0].show().SA.SeqHigh; now <= high {
+		t.Errorf("sequence went from %d to %d at the second install", high, now)
+	}
+	expired := func(i int) bool {
+		for _, n := range s.gw[i].show().Notices {
+			if n.Kind == dataplane.SAExpired && n.SPI == 0x1000 {
+				return true
+			}
+		}
+		return false
+	}
+	until(t, "the TEK's end", 10*time.Second, func() bool { return expired(0) && expired(1) })
+	if out, err := s.Sh("h1", "ping -n -q -c 3 -i 0.05 -W 1 10.2.2.10"); err == nil {
+		t.Errorf("traffic without a key:\n%s", out)
+	}
+	if n := s.gw[0].drops("no-sa"); n != 3 {
+		t.Errorf("%d dropped as no-sa, want 3", n)
+	}
+	if n := s.counted("clear"); n != 0 {
+		t.Errorf("%d packets in clear", n)
 	}
 }

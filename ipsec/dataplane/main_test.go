@@ -5,6 +5,7 @@ package dataplane_test
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -285,6 +286,43 @@ func (s *site) listenUDP(part, addr string) *net.UDPConn {
 	s.t.Cleanup(func() { c.Close() })
 	c.SetReadBuffer(8 << 20)
 	return c
+}
+
+// readPcap returns the frames of a little-endian pcap file.
+func readPcap(t *testing.T, file string) (frames [][]byte) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b = b[24:]; len(b) >= 16; {
+		n := int(binary.LittleEndian.Uint32(b[8:]))
+		frames = append(frames, b[16:16+n])
+		b = b[16+n:]
+	}
+	return frames
+}
+
+// inject sends frames out of an interface.
+func (s *site) inject(part, dev string, frames [][]byte) {
+	s.t.Helper()
+	s.in(part, func() error {
+		i, err := net.InterfaceByName(dev)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, f := range frames {
+			if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: i.Index}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // until waits for a state.
