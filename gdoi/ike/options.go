@@ -115,7 +115,7 @@ type ConnectOptions struct {
 // Peer describes who is at the other end of an SA.
 type Peer struct {
 	Remote, Local netip.AddrPort
-	Identity      Identity // as authenticated in phase 1
+	Identity      Identity // as it said under the pre-shared key: who shares the key can say it too, so authorise by Remote
 	VendorIDs     [][]byte // everything it sent
 	ConnID        uint32
 	Initiator     bool // we started phase 1

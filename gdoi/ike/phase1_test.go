@@ -379,3 +379,91 @@ func BenchmarkPhase1(b *testing.B) {
 		})
 	}
 }
+
+// Before message 3 a main mode responder draws its cookie and nothing else: no
+// Diffie-Hellman for a peer that hasn't shown that it receives at its address.
+func TestResponderDoesNoArithmeticBeforeMessage3(t *testing.T) {
+	pi, pr := params(pskConfig("k"), true, false)
+	mi, msg, err := NewInitiator(pi, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mr, res, err := NewResponder(pr, msg, bytes.NewReader([]byte("8 octets")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err = mi.Handle(res.Reply); err != nil {
+		t.Fatal(err)
+	}
+	before := mr.Stage()
+	if _, err := mr.Handle(res.Reply); err == nil { // there are no random octets left for its exponent
+		t.Error("message 3 cost no random octets")
+	}
+	if mr.Stage() != before {
+		t.Error("an error moved the state")
+	}
+}
+
+// Forged messages 3 cost a bounded number of steps, and a few don't keep the genuine
+// one out.
+func TestForgedMessage3(t *testing.T) {
+	pi, pr := params(pskConfig("k"), false, false)
+	mi, msg, err := NewInitiator(pi, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mr, res, err := NewResponder(pr, msg, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m3, err := mi.Handle(res.Reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forge := func(n byte) []byte { // another nonce
+		b := bytes.Clone(m3.Reply)
+		b[len(b)-1] += n
+		return b
+	}
+	for n := range byte(3) {
+		if _, err := mr.Handle(forge(n + 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m4, err := mr.Handle(m3.Reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mr.Handle(forge(9)); err != nil { // and one behind it
+		t.Fatal(err)
+	}
+	m5, err := mi.Handle(m4.Reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m6, err := mr.Handle(m5.Reply)
+	if err != nil || m6.Outcome == nil {
+		t.Fatalf("genuine message 5: %v", err)
+	}
+	if fin, err := mi.Handle(m6.Reply); err != nil || fin.Outcome == nil {
+		t.Fatalf("message 6: %v", err)
+	}
+	mr, _, err = NewResponder(pr, msg, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := 0
+	for n := range byte(100) {
+		b := forge(n + 1)
+		_, cr := mr.Cookies()
+		copy(b[8:], cr[:])
+		if _, err := mr.Handle(b); err == nil {
+			steps++
+		} else if Reason(err) != DropOverload {
+			t.Fatal(err)
+		}
+	}
+	if steps != maxSteps || len(mr.states) > maxStates {
+		t.Errorf("%d steps, %d states", steps, len(mr.states))
+	}
+}

@@ -46,3 +46,53 @@ func TestUDPAnswersFromTheAddressAsked(t *testing.T) {
 		}
 	}
 }
+
+// Whole endpoints on the kernel's sockets: bound to one address and to all, both
+// families; the answers come from the address that was asked.
+func TestEndpointsOnRealSockets(t *testing.T) {
+	const memberPort, serverPort = 38480, 38481
+	keys := []Key{{Prefix: netip.MustParsePrefix("127.0.0.0/8"), PSK: []byte("k")}, {Prefix: netip.MustParsePrefix("::1/128"), PSK: []byte("k")}}
+	c := &Config{Policies: []Policy{{Encr: EncrAES, Hash: HashSHA256, Group: 19}}, Keys: keys}
+	hooks := 0
+	k, err := New(Options{Config: c, Port: serverPort, NATTPort: -1, Control: func(syscall.RawConn) error { hooks++; return nil }})
+	if err != nil {
+		t.Skipf("ports aren't free: %v", err)
+	}
+	defer k.Close()
+	echoKS(t, k)
+	if hooks != len(k.conns) || hooks == 0 {
+		t.Errorf("%d hooks for %d sockets", hooks, len(k.conns))
+	}
+	for _, v := range []struct {
+		locals        []netip.Addr
+		server, local string
+	}{
+		{[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, "127.0.0.9", "127.0.0.1"},
+		{nil, "127.0.0.9", "127.0.0.1"},
+		{nil, "::1", "::1"},
+	} {
+		if v.server == "::1" && len(k.conns) < 2 {
+			t.Log("no IPv6 here")
+			continue
+		}
+		g, err := New(Options{Config: c, Locals: v.locals, Port: memberPort, NATTPort: -1})
+		if err != nil {
+			t.Skipf("ports aren't free: %v", err)
+		}
+		sa, err := g.Connect(t.Context(), netip.AddrPortFrom(netip.MustParseAddr(v.server), serverPort), ConnectOptions{})
+		if err != nil {
+			t.Fatalf("%s: %v; %v %v", v.server, err, g.Drops(), k.Drops())
+		}
+		if err := pull(t.Context(), sa); err != nil {
+			t.Errorf("%s: %v", v.server, err)
+		}
+		if got := sa.Peer().Local; got != netip.AddrPortFrom(netip.MustParseAddr(v.local), memberPort) {
+			t.Errorf("local %v, want %s", got, v.local)
+		}
+		list := k.SAs(netip.MustParseAddr(v.local))
+		if len(list) == 0 || list[len(list)-1].Peer().Local.Addr().String() != v.server {
+			t.Errorf("%s: server's SAs %v", v.server, list)
+		}
+		g.Close()
+	}
+}
