@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -61,6 +62,8 @@ type Daemon struct {
 	bus   *event.Bus
 	log   *slog.Logger
 	sinks sync.WaitGroup
+
+	control net.Listener
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
 	cfg     *config.Config
@@ -151,6 +154,9 @@ func Start(o Options) (*Daemon, error) {
 	}
 	if err == nil {
 		err = d.up(c, setups, servers)
+	}
+	if err == nil {
+		err = d.serveControl()
 	}
 	if err != nil {
 		err = errors.Join(err, d.down(true)) // what is closed stays closed
@@ -374,6 +380,9 @@ func (d *Daemon) down(keepPolicy bool) error {
 
 // Stop ends the daemon. Policy stays in the kernel, where permits drop, unless Flush.
 func (d *Daemon) Stop() error {
+	if d.control != nil {
+		d.control.Close()
+	}
 	d.mu.Lock()
 	err := d.down(!d.o.Flush)
 	d.mu.Unlock()

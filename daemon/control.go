@@ -1,0 +1,124 @@
+package daemon
+
+// What the command line asks of a running daemon, and the socket it asks through.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"getvpn/cli"
+	"getvpn/config"
+	"getvpn/model"
+
+	"golang.org/x/sys/unix"
+)
+
+var _ cli.Control = (*Daemon)(nil)
+
+// Snapshot is the model as it is now, with the dataplane's counters of this moment.
+func (d *Daemon) Snapshot() *model.Snapshot {
+	d.mu.Lock()
+	p := d.plane
+	d.mu.Unlock()
+	if p == nil {
+		s := *d.store.Load()
+		s.At = time.Now()
+		return &s
+	}
+	p.Publish()
+	s := *d.store.Load()
+	s.At = time.Now()
+	s.Members = slices.Clone(s.Members)
+	for i := range s.Members {
+		g := &s.Members[i]
+		g.TEKs = slices.Clone(g.TEKs)
+		for j := range g.TEKs {
+			g.TEKs[j].SA, _ = p.SACounters(g.TEKs[j].SPI)
+		}
+		hits := p.RuleHits(g.Name, g.Interface)
+		g.DownloadedACEs = slices.Clone(g.DownloadedACEs)
+		for j := range min(len(hits), len(g.DownloadedACEs)) {
+			g.DownloadedACEs[j].Hits = hits[j]
+		}
+	}
+	return &s
+}
+
+// RunningConfig is the configuration in force.
+func (d *Daemon) RunningConfig() *config.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg
+}
+
+// ClearGDOI makes members of the group register again (what they hold stays in use
+// until then) and empties the member list of a key server's group, whose keys stay:
+// without a rekey message nobody would learn of new ones. An empty name means every
+// group.
+func (d *Daemon) ClearGDOI(group string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found := group == ""
+	for n, m := range d.members {
+		if group == "" || n == group {
+			m.member.Clear()
+			found = true
+		}
+	}
+	for n, g := range d.groups {
+		if group == "" || n == group {
+			g.group.ClearMembers()
+			found = true
+		}
+	}
+	if !found {
+		return fmt.Errorf("group %s doesn't exist", group)
+	}
+	return nil
+}
+
+// listenControl opens the control socket, which only this user and group may use. One
+// that a dead process left is replaced, a live one is respected.
+func listenControl(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("control socket: another daemon answers at %s", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	old := unix.Umask(0o117)
+	l, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
+}
+
+// serveControl answers until the daemon stops.
+func (d *Daemon) serveControl() error {
+	if d.o.Socket == "" {
+		return nil
+	}
+	l, err := listenControl(d.o.Socket)
+	if err != nil {
+		return err
+	}
+	d.control = l
+	go func() {
+		if err := cli.Serve(l, d); err != nil {
+			d.log.Error("control socket", "error", err)
+		}
+	}()
+	return nil
+}
