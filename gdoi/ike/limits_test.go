@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,6 +223,40 @@ func TestInitialContact(t *testing.T) {
 			n.mu.Lock()
 			n.loss = 0
 			n.mu.Unlock()
+		}
+	})
+}
+
+// Many members at once: each gets its SA and its exchange through.
+func TestManyMembersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const members = 150
+		n := newMemNet(3)
+		n.loss, n.delay = 0.02, 50*time.Millisecond
+		k := n.endpoint(t, ks, pskConfig("k"), nil)
+		defer k.Close()
+		echoKS(t, k)
+		var wg sync.WaitGroup
+		for i := range members {
+			wg.Go(func() {
+				g := n.endpoint(t, netip.AddrFrom4([4]byte{172, 16, 20, byte(i)}).String(), pskConfig("k"), nil)
+				defer g.Close()
+				sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
+				if err != nil {
+					t.Errorf("member %d: %v", i, err)
+					return
+				}
+				if err := pull(t.Context(), sa); err != nil {
+					t.Errorf("member %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(2 * time.Minute)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if len(k.firsts)+len(k.half)+len(k.halfSource)+k.unproved.Len() != 0 {
+			t.Errorf("half-open states are left: %d", len(k.firsts))
 		}
 	})
 }
