@@ -35,8 +35,9 @@ func LockName(name string, wan int, out, in ipsec.Ruleset) error {
 		l.base("output", nftables.ChainHookOutput, nx.MetaKeyOIFNAME, nx.MetaKeyOIF, "out",
 			udpPort(0, portGDOI), udpPort(0, portNATT), udpPort(2, portGDOI), udpPort(2, portNATT))
 		l.base("forward", nftables.ChainHookForward, nx.MetaKeyOIFNAME, nx.MetaKeyOIF, "out")
-		l.base("prerouting", nftables.ChainHookPrerouting, nx.MetaKeyIIFNAME, nx.MetaKeyIIF, "in",
-			toUs(portGDOI, unix.RTN_LOCAL), toUs(portGDOI, unix.RTN_MULTICAST), toUs(portNATT, unix.RTN_LOCAL))
+		l.base("input", nftables.ChainHookInput, nx.MetaKeyIIFNAME, nx.MetaKeyIIF, "in",
+			udpPort(2, portGDOI), udpPort(2, portNATT))
+		l.base("transit", nftables.ChainHookForward, nx.MetaKeyIIFNAME, nx.MetaKeyIIF, "in")
 	})
 }
 
@@ -196,12 +197,6 @@ func port(m ipsec.PortMatch, at uint32) []nx.Any {
 
 func udpPort(at uint32, p uint16) []nx.Any {
 	return append(meta(nx.MetaKeyL4PROTO, nx.CmpOpEq, []byte{protoUDP}), port(ipsec.PortMatch{Op: ipsec.PortEq, Lo: p}, at)...)
-}
-
-// toUs is UDP to a port at an address of that routing type.
-func toUs(p uint16, kind uint32) []nx.Any {
-	return append(udpPort(2, p), &nx.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
-		&nx.Cmp{Op: nx.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, kind)})
 }
 
 func meta(k nx.MetaKey, op nx.CmpOp, v []byte) []nx.Any {

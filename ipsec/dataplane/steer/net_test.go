@@ -26,7 +26,8 @@ type net1 struct {
 	home, far        int // namespaces
 	wan, tap         int
 	wanMAC, peerMAC  net.HardwareAddr
-	peer, tapFD, out int // packet socket on the peer, the TAP's descriptor, a UDP sender
+	uso              bool // the TAP takes UDP super-packets
+	peer, tapFD, out int  // packet socket on the peer, the TAP's descriptor, a UDP sender
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -69,9 +70,11 @@ func newNet(t testing.TB) *net1 {
 	t.Cleanup(func() { unix.Close(n.tapFD) })
 	req := must[*unix.Ifreq](t)(unix.NewIfreq("getvpn0"))
 	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	const csumTSOUSO = 1 | 2 | 4 | 0x20 | 0x40
-	ok(t, unix.IoctlIfreq(n.tapFD, unix.TUNSETIFF, req), unix.IoctlSetInt(n.tapFD, unix.TUNSETPERSIST, 1),
-		unix.IoctlSetInt(n.tapFD, unix.TUNSETOFFLOAD, csumTSOUSO))
+	const csumTSO, uso = 1 | 2 | 4, 0x20 | 0x40
+	ok(t, unix.IoctlIfreq(n.tapFD, unix.TUNSETIFF, req), unix.IoctlSetInt(n.tapFD, unix.TUNSETPERSIST, 1))
+	if n.uso = unix.IoctlSetInt(n.tapFD, unix.TUNSETOFFLOAD, csumTSO|uso) == nil; !n.uso {
+		ok(t, unix.IoctlSetInt(n.tapFD, unix.TUNSETOFFLOAD, csumTSO)) // before kernel 6.2
+	}
 	tap := must[netlink.Link](t)(netlink.LinkByName("getvpn0"))
 	ok(t, netlink.LinkSetUp(tap))
 	n.tap = tap.Attrs().Index
@@ -101,6 +104,13 @@ func (n *net1) makeWAN() {
 	n.wan, n.wanMAC = wan.Attrs().Index, wan.Attrs().HardwareAddr
 	ok(t, netlink.LinkSetUp(wan), netlink.AddrAdd(wan, addr("172.16.0.1/24")),
 		netlink.NeighAdd(&netlink.Neigh{LinkIndex: n.wan, IP: net.IPv4(172, 16, 0, 2), HardwareAddr: n.peerMAC, State: netlink.NUD_PERMANENT}))
+	// The peer came up before its partner: until the kernel's carrier work has run, its
+	// frames fall on the floor.
+	n.inFar(func() {
+		for must[netlink.Link](t)(netlink.LinkByName("peer")).Attrs().OperState != netlink.OperUp {
+			runtime.Gosched()
+		}
+	})
 	_, far, _ := net.ParseCIDR("10.2.0.0/16")
 	ok(t, netlink.RouteAdd(&netlink.Route{LinkIndex: n.wan, Dst: far, Gw: net.IPv4(172, 16, 0, 2)}))
 }
@@ -242,7 +252,18 @@ func open(t testing.TB, backend, dir string) *Steering {
 }
 
 func backends(t *testing.T, f func(t *testing.T, backend string)) {
-	for _, b := range []string{"tcx", "clsact"} {
-		t.Run(b, func(t *testing.T) { f(t, b) })
+	needRoot(t)
+	ran := false
+	for _, name := range []string{"tcx", "clsact"} {
+		if b, err := openBackend(name); err != nil {
+			t.Logf("not tested: %v", err)
+		} else {
+			b.close()
+			ran = true
+			t.Run(name, func(t *testing.T) { f(t, name) })
+		}
+	}
+	if !ran {
+		t.Error("this kernel has no back end")
 	}
 }
