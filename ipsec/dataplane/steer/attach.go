@@ -78,7 +78,8 @@ func (s *Steering) Attach(wan, tap int, out, in ipsec.Ruleset) error {
 		return err
 	}
 	f := s.ifs[wan]
-	if f == nil {
+	fresh := f == nil
+	if fresh {
 		if d := s.folder(wan); d != "" {
 			if err := mkdir(d); err != nil {
 				return fmt.Errorf("steer: folder for pins: %w", err)
@@ -127,7 +128,25 @@ func (s *Steering) Attach(wan, tap int, out, in ipsec.Ruleset) error {
 	if err := s.swap(f, egress, &out); err != nil {
 		return err
 	}
-	return s.swap(f, ingress, &in)
+	if err := s.swap(f, ingress, &in); err != nil || !fresh {
+		return err
+	}
+	// What a dead process hung there with the other back end is replaced now.
+	for _, at := range s.points(wan, tap) {
+		if err := s.old.detach(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// points are the hooks of an interface and its TAP.
+func (s *Steering) points(wan, tap int) []point {
+	at := []point{s.point(wan, egress), s.point(wan, ingress)}
+	if tap != 0 {
+		at = append(at, s.tapPoint(wan, tap))
+	}
+	return at
 }
 
 // SwapEgress replaces the outbound policy of an attached interface atomically.
@@ -217,9 +236,9 @@ func (s *Steering) Detach(wan int) error {
 			cfg.Close()
 		}
 	}
-	errs := []error{s.be.detach(s.point(wan, egress)), s.be.detach(s.point(wan, ingress))}
-	if tap != 0 {
-		errs = append(errs, s.be.detach(s.tapPoint(wan, tap)))
+	var errs []error
+	for _, at := range s.points(wan, tap) {
+		errs = append(errs, s.be.detach(at), s.old.detach(at))
 	}
 	if f != nil {
 		f.close()

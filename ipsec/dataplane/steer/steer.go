@@ -41,7 +41,8 @@ type Steering struct {
 	dir  string
 	log  func(string, ...any)
 	be   backend
-	mark uint32 // of decrypted packets between TAP and interface
+	old  backend // the other one: a dead process may have used it
+	mark uint32  // of decrypted packets between TAP and interface
 
 	mu      sync.Mutex
 	m       *maps
@@ -62,6 +63,9 @@ func Open(o Options) (*Steering, error) {
 	var err error
 	if s.be, err = openBackend(o.Backend); err != nil {
 		return nil, err
+	}
+	if s.old = backend(newTCX()); s.be.name() == s.old.name() {
+		s.old = clsact{}
 	}
 	s.log("steer: back end %s", s.be.name())
 	if s.mark, err = secretMark(); err != nil {
@@ -115,7 +119,7 @@ func (s *Steering) adopt() {
 			continue
 		}
 		dir := filepath.Join(s.dir, f.Name())
-		if !s.be.alive(s.point(wan, egress)) {
+		if at := s.point(wan, egress); !s.be.alive(at) && !s.old.alive(at) {
 			s.log("steer: interface %d is gone, its pins removed", wan)
 			removePins(dir)
 			continue
@@ -242,6 +246,7 @@ func (s *Steering) Close(keep bool) error {
 	}
 	s.ifs = map[int]*iface{}
 	s.be.close()
+	s.old.close()
 	if !keep && s.dir != "" {
 		for _, m := range s.m.all() {
 			errs = append(errs, m.Unpin())

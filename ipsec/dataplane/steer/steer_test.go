@@ -266,6 +266,34 @@ func TestKilled(t *testing.T) {
 	})
 }
 
+// TestBackendChanged: what a process hung with the other back end doesn't stay.
+func TestBackendChanged(t *testing.T) {
+	for _, name := range []string{"tcx", "clsact"} {
+		if b, err := openBackend(name); err != nil {
+			t.Skip(err)
+		} else {
+			b.close()
+		}
+	}
+	n := newNet(t)
+	dir := filepath.Join(n.bpffs(), "pins")
+	out, in := permitPolicy()
+	for _, b := range []string{"tcx", "clsact", "tcx", "clsact"} {
+		s := open(t, b, dir)
+		ok(t, s.Attach(n.wan, n.tap, out, in))
+		n.send(n.out, 5000, b)
+		n.wantTap(b)
+		ok(t, s.Close(true))
+	}
+	s := open(t, "tcx", dir)
+	if a := s.Adopted(); len(a) != 1 || a[0] != n.wan {
+		t.Fatalf("adopted %v", a)
+	}
+	ok(t, s.Close(false))
+	n.send(n.out, 5000, "clear")
+	n.wantPeer("clear")
+}
+
 // BenchmarkProgram: a packet that matches the last entry, in the kernel's test run.
 func BenchmarkProgram(b *testing.B) {
 	for _, n := range []int{1, 100, 400} {
