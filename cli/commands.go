@@ -3,8 +3,6 @@ package cli
 // The exec commands and the views behind them.
 
 import (
-	"fmt"
-
 	"getvpn/cli/grammar"
 	"getvpn/config"
 	"getvpn/model"
@@ -18,7 +16,7 @@ func show(v func(*call, *grammar.Match), part func(*model.Snapshot) any) func(*c
 		}
 		c.group = m.Get("g")
 		if c.group != "" && !c.known() {
-			return fmt.Errorf("Group %s is not configured.", c.group)
+			return refuse("Group %s is not configured.", c.group)
 		}
 		v(c, m)
 		return nil
@@ -60,7 +58,7 @@ func execCommands() []command {
 		{Mode: execMode, Pattern: "terminal {length|width} <0-512>", Help: "Nothing is paged here", Do: func(*call, *grammar.Match) error { return nil }},
 		{Mode: execMode, Pattern: "clear crypto {gdoi|gkm} [group g:WORD]", Help: "Register again, or new keys", Do: func(c *call, m *grammar.Match) error {
 			if c.group = m.Get("g"); c.group != "" && !c.known() {
-				return fmt.Errorf("Group %s is not configured.", c.group)
+				return refuse("Group %s is not configured.", c.group)
 			}
 			return c.control.ClearGDOI(c.group)
 		}},

@@ -36,6 +36,20 @@ type Failed struct{ Text string }
 
 func (f *Failed) Error() string { return f.Text }
 
+// refuse is a message in the device's manner.
+func refuse(format string, args ...any) error {
+	return &Failed{"% " + fmt.Sprintf(format, args...) + "\n"}
+}
+
+// failed makes a *Failed of any error.
+func failed(err error) error {
+	var f *Failed
+	if errors.As(err, &f) {
+		return f
+	}
+	return refuse("%v", err)
+}
+
 // Run executes line. Output is complete lines. With asJSON the snapshot that a show
 // command reads is printed instead of its view. The error is a *Failed.
 func (x *Exec) Run(line string, asJSON bool) (string, error) {
@@ -47,29 +61,29 @@ func (x *Exec) Run(line string, asJSON bool) (string, error) {
 	c.s, c.c, c.now = x.Control.Snapshot(), x.Control.RunningConfig(), now()
 	body, filter, err := splitFilter(line)
 	if err != nil {
-		return "", &Failed{"% " + err.Error() + "\n"}
+		return "", failed(err)
 	}
 	if t := strings.TrimSpace(body); t == "" || t[0] == '!' {
 		return "", nil
 	}
 	g, err := execGrammar()
 	if err != nil {
-		return "", &Failed{"% " + err.Error() + "\n"}
+		return "", failed(err)
 	}
 	cmd, m, err := g.Match(execMode, body)
 	if err != nil {
 		return "", &Failed{c.explain(err)}
 	}
 	if err := cmd.Do(c, m); err != nil {
-		return "", &Failed{"% " + err.Error() + "\n"}
+		return "", failed(err)
 	}
 	if asJSON {
 		if c.json == nil {
-			return "", &Failed{"% This command has no JSON form.\n"}
+			return "", refuse("This command has no JSON form.")
 		}
 		out, err := json.MarshalIndent(c.json, "", " ")
 		if err != nil {
-			return "", &Failed{"% " + err.Error() + "\n"}
+			return "", failed(err)
 		}
 		return string(out) + "\n", nil
 	}

@@ -26,13 +26,13 @@ func splitFilter(line string) (string, func(string) string, error) {
 	}
 	switch {
 	case kind == "":
-		return "", nil, fmt.Errorf("Invalid filter %q: may be %s.", word, strings.Join(filterWords, ", "))
+		return "", nil, refuse("Invalid filter %q: may be %s.", word, strings.Join(filterWords, ", "))
 	case expr == "":
-		return "", nil, fmt.Errorf("Incomplete command.")
+		return "", nil, refuse("Incomplete command.")
 	}
 	re, err := regexp.Compile(expr)
 	if err != nil {
-		return "", nil, fmt.Errorf("Bad regular expression %q.", expr)
+		return "", nil, refuse("Bad regular expression %q.", expr)
 	}
 	return body, func(s string) string { return apply(kind, re, s) }, nil
 }

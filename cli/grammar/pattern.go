@@ -22,7 +22,6 @@ type automaton struct {
 	first  []int
 	follow [][]int
 	last   []bool // the line may end behind the position
-	empty  bool
 }
 
 // frag is a part of a pattern while it is compiled.
