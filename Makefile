@@ -4,6 +4,8 @@
 
 SHELL := /bin/bash
 export PATH := $(PATH):/usr/local/go/bin
+# A clone that belongs to another user must build too.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
 GO ?= go
 FUZZTIME ?= 30s
 SOAKTIMEOUT ?= 3h
@@ -31,9 +33,9 @@ lab: ## the demo's topology, left running; prints how to look around (root)
 lab-down: ## remove what make lab left running (root)
 	@$(GO) run ./internal/lab/cmd/lab down
 
-test: ## every test, the end-to-end ones in their short form (root)
+test: ## every test anew, the end-to-end ones in their short form (root)
 	@scripts/setup test
-	$(GO) test -timeout 25m ./...
+	$(GO) test -count=1 -timeout 25m ./...
 
 race: ## unit tests under the race detector
 	@scripts/setup race

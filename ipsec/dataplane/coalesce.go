@@ -96,6 +96,11 @@ func (c *coalescer) joinable(ip []byte, p *packet) (hdr, size int, ok bool) {
 	if !p.plain || p.frag || len(ip) < p.l4+8 || !p.v6 && fold(sum(0, ip[:20])) != 0xffff {
 		return
 	}
+	// Multicast forwarding drops what is longer than the MTU and has DF set without
+	// asking whether it is a super-packet; the kernel counts it as FragFails.
+	if p.v6 && ip[24] == 0xff || !p.v6 && ip[16]>>4 == 0xe {
+		return
+	}
 	t := ip[p.l4:]
 	switch {
 	case p.proto == protoTCP:
