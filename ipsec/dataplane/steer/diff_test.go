@@ -306,3 +306,31 @@ func TestProgramAgreesWithMatcher(t *testing.T) {
 		}
 	}
 }
+
+// TestLongListsLoad: four times the vendor's limit of entries, each with everything,
+// passes the verifier for both directions.
+func TestLongListsLoad(t *testing.T) {
+	m, cfg := testMaps(t)
+	r := seeded(t)
+	var out, in ipsec.Ruleset
+	for range 400 {
+		e := r.ace()
+		e.Proto, e.SrcPort = protoUDP, ipsec.PortMatch{Op: ipsec.PortRange, Lo: 1, Hi: 9}
+		e.DstPort = ipsec.PortMatch{Op: ipsec.PortGt, Lo: uint16(r.IntN(65536))}
+		out.Rules = append(out.Rules, ipsec.Rule{ACE: e, Verdict: ipsec.Protect})
+		in.Rules = append(in.Rules, ipsec.Rule{ACE: e.Mirror(), Verdict: ipsec.Drop, Reason: ipsec.DropClearInbound})
+	}
+	for _, x := range []struct {
+		mk makeSpec
+		r  *ipsec.Ruleset
+	}{{egressSpec, &out}, {ingressSpec, &in}} {
+		p, count, n := loadRuleset(t, x.mk, m, cfg, x.r)
+		t.Logf("%d instructions", n)
+		p.Close()
+		count.Close()
+	}
+	out.Rules[0].Verdict, out.Rules[0].Goto = ipsec.Next, 0
+	if err := check(&out); err == nil {
+		t.Error("a ruleset that runs in circles is accepted")
+	}
+}
