@@ -249,3 +249,21 @@ access-list 101 permit tcp any gt 1023 any
 		}
 	}
 }
+
+// "no" takes back what it names, and never more.
+func TestNoForms(t *testing.T) {
+	base := "hostname a\ncrypto isakmp policy 1\n group 14\ncrypto gdoi group g\n identity number 1\n server local\n  sa ipsec 1\n   profile x\n   match address ipv4 101\naccess-list 101 permit ip any any\n"
+	c, _ := mustParse(t, base+"no hostname\ncrypto gdoi group g\n server local\n  no rekey retransmit\n  sa ipsec 1\n   no match address ipv4\n   no replay counter window-size\nno access-list 101\nno ip access-list extended NOPE\nno crypto isakmp policy 1\ninterface e0\n no shutdown\n")
+	l := c.Groups[0].Local
+	if c.Hostname != "Router" || l.RekeyRetransmit != 0 || l.SAs[0].ACL != "" || l.SAs[0].Replay.Mode != ipsec.ReplayNone || len(c.ACLs) != 0 || len(c.ISAKMPPolicies) != 0 {
+		t.Errorf("%s", Render(c))
+	}
+	if d, _ := mustParse(t, Render(c)); !Equal(c, d) {
+		t.Errorf("%s\n%s", Render(c), Render(d))
+	}
+	for _, line := range []string{"no crypto", "no crypto isakmp", "no ip", "no access-list 101 permit"} {
+		if _, _, err := Parse("t", []byte(base+line+"\n")); err == nil {
+			t.Errorf("%s was accepted", line)
+		}
+	}
+}

@@ -55,7 +55,13 @@ const (
 func aclCommands() []command {
 	std := func(b *builder, m *grammar.Match) error { return addACE(b, m, ipsec.IPv4) }
 	remark := func(b *builder, m *grammar.Match) error {
-		if err := b.openNumbered(m); err != nil || m.No {
+		if m.No {
+			if m.Has("n") && !m.Has("text") {
+				b.removeACL(m.Get("n"))
+			}
+			return nil
+		}
+		if err := b.openNumbered(m); err != nil {
 			return err
 		}
 		l := &b.c.ACLs[b.acl]
@@ -89,7 +95,7 @@ func aclCommands() []command {
 func openACL(kind string) func(*builder, *grammar.Match) error {
 	return func(b *builder, m *grammar.Match) error {
 		if m.No {
-			b.c.ACLs = slices.DeleteFunc(b.c.ACLs, func(a ACL) bool { return a.Name == m.Get("name") })
+			b.removeACL(m.Get("name"))
 			return nil
 		}
 		return b.open(m, m.Get("name"), "name", kind)
@@ -130,10 +136,19 @@ func (b *builder) open(m *grammar.Match, name, arg, kind string) error {
 	return nil
 }
 
+func (b *builder) removeACL(name string) {
+	b.c.ACLs = slices.DeleteFunc(b.c.ACLs, func(a ACL) bool { return a.Name == name })
+}
+
 func addACE(b *builder, m *grammar.Match, f ipsec.Family) error {
 	if m.No && m.Has("n") && !m.Has("act") {
-		b.c.ACLs = slices.DeleteFunc(b.c.ACLs, func(a ACL) bool { return a.Name == m.Get("n") })
+		b.removeACL(m.Get("n"))
 		return nil
+	}
+	// "no" lets words be left out, but half an entry names none.
+	whole := slices.ContainsFunc([]string{"sany", "s", "sp"}, m.Has) && (!m.Has("proto") || slices.ContainsFunc([]string{"dany", "d", "dp"}, m.Has))
+	if !whole {
+		return bad(m, "act", "Incomplete command.")
 	}
 	if err := b.openNumbered(m); err != nil {
 		return err

@@ -86,7 +86,7 @@ func enterPolicy(b *builder, m *grammar.Match) error {
 	i, found := slices.BinarySearchFunc(*l, n, func(p ISAKMPPolicy, n int) int { return p.Priority - n })
 	switch {
 	case m.No:
-		*l = slices.DeleteFunc(*l, func(p ISAKMPPolicy) bool { return p.Priority == n || n == 0 })
+		*l = slices.DeleteFunc(*l, func(p ISAKMPPolicy) bool { return p.Priority == n })
 		return nil
 	case !found:
 		*l = slices.Insert(*l, i, newPolicy(n))

@@ -178,13 +178,14 @@ func (c *compiler) choice(name string) (frag, error) {
 	}
 }
 
-// shortened is the automaton for "no": the line may end behind any keyword that isn't
-// the first, and behind every parameter.
+// shortened is the automaton for "no": the line may end behind a parameter, and behind a
+// keyword that no other keyword follows, so that "no crypto" never means everything.
 func (a automaton) shortened() automaton {
 	b := a
 	b.last = slices.Clone(a.last)
 	for i := range b.last {
-		if b.syms[i].kind != keyword || !slices.Contains(a.first, i) || len(a.follow[i]) == 0 {
+		more := slices.ContainsFunc(a.follow[i], func(p int) bool { return a.syms[p].kind == keyword })
+		if b.syms[i].kind != keyword || !more {
 			b.last[i] = true
 		}
 	}
