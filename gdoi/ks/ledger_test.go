@@ -65,7 +65,7 @@ func Test_esp_10_NoSIDTwiceUnderOneKey(t *testing.T) {
 			return nil
 		}
 		var disk Files = &memFiles{crash: crash}
-		if seed < 3 { // the real one is slow
+		if seed == 0 { // the real one is slow
 			disk = Disk{crash: crash}
 		}
 		machine, gen := "m1", newGen()
