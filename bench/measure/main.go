@@ -37,7 +37,7 @@ type config struct {
 }
 
 func run(c config) error {
-	net, err := topology.Up("bm", topology.Options{WANOffload: c.offloads})
+	net, err := topology.Up(fmt.Sprintf("bm%d", os.Getpid()%100000), topology.Options{WANOffload: c.offloads})
 	if err != nil {
 		return err
 	}

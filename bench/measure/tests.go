@@ -86,7 +86,11 @@ func gateway(c config, net *topology.Net, gm string, p static.Policy) (func() er
 			fmt.Fprintln(os.Stderr, gm, line)
 		}
 		in.Close()
-		return cmd.Wait()
+		err := cmd.Wait()
+		if os.Getenv("MEASURE_SHOW") != "" {
+			fmt.Fprintln(os.Stderr, gm, "CPU time", cmd.ProcessState.UserTime(), cmd.ProcessState.SystemTime())
+		}
+		return err
 	}, nil
 }
 
@@ -116,6 +120,11 @@ func (b *bench) measure(product string) error {
 			var v float64
 			if v, err = b.udp(); err == nil {
 				b.note(product, "udp64 kpps", v)
+			}
+		case "flood":
+			var got int
+			if _, got, err = b.blast(0); err == nil {
+				b.note(product, "udp64 flood kpps", float64(got)/float64(b.c.seconds)/1000)
 			}
 		case "rtt":
 			err = b.rtt(product, "idle", 200, "0.01")

@@ -76,7 +76,7 @@ func newRig(t testing.TB, payload int) *rig {
 	const slots = 128
 	r := &ring{fd: -1, mem: make([]byte, slots*2048), frame: 2048, perBlock: 32, n: slots}
 	g := &rig{wire: wire, tap: tap, frame: superFrame(payload, 1380), read: make([]byte, 1<<17)}
-	g.out = newOutWorker(p, 0, -1, -1, 1500, s, p.out[0])
+	g.out = newOutWorker(p, 0, &ring{fd: -1}, -1, 1500, s, p.out[0])
 	g.in = newInWorker(p, 0, r, tw, -1, [6]byte{}, p.in[0])
 	g.in.lost = 1 << 62 // there is no socket to ask
 	return g

@@ -4,7 +4,7 @@
 //
 // Out: a program on the interface's egress redirects what policy protects to the
 // interface's TAP, super-packets whole and with the Ethernet header that the
-// kernel resolved. A worker reads them, cuts them to frames, judges each once more,
+// kernel resolved. A worker takes them from a ring, cuts them to frames, judges each once more,
 // seals them in place and sends a batch on an AF_PACKET socket.
 //
 // In: a ring on the interface receives ESP for SPIs that are ours. A worker opens

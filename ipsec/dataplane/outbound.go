@@ -1,7 +1,7 @@
 package dataplane
 
-// The outbound pump of one queue: reads super-packets from the TAP, cuts, judges and
-// seals them, and sends the frames in batches. A batch ends when the TAP has nothing
+// The outbound pump of one queue: takes super-packets from the TAP's ring, cuts, judges
+// and seals them, and sends the frames in batches. A batch ends when the ring has nothing
 // more or the slots are used up, so that it is as large as the load makes it and
 // nothing waits for a timer.
 
@@ -34,7 +34,7 @@ type outSlot struct {
 type outWorker struct {
 	p       *port
 	queue   int
-	fd      int
+	ring    *ring
 	send    *sender
 	buf     []byte
 	slots   []outSlot
@@ -44,6 +44,7 @@ type outWorker struct {
 	c       *counters
 	t       *table
 	now     int64
+	lost    int64 // when ring drops were last read
 	wake    []unix.PollFd
 	key     flowKey
 	flow    ipsec.Flow
@@ -53,10 +54,10 @@ type outWorker struct {
 	icmp    [ipsec.ICMPMax]byte
 }
 
-func newOutWorker(p *port, queue, fd, stop, mtu int, s *sender, c *counters) *outWorker {
-	w := &outWorker{p: p, queue: queue, fd: fd, send: s, c: c,
+func newOutWorker(p *port, queue int, r *ring, stop, mtu int, s *sender, c *counters) *outWorker {
+	w := &outWorker{p: p, queue: queue, ring: r, send: s, c: c,
 		buf: make([]byte, tapRead), slots: make([]outSlot, outBatch), scratch: make([]byte, 65536),
-		wake: []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}}
+		wake: []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}}
 	stride := (innerAt + mtu + ipsec.Tailroom + 63) &^ 63
 	slab := make([]byte, stride*outBatch)
 	for i := range w.slots {
@@ -69,31 +70,65 @@ func newOutWorker(p *port, queue, fd, stop, mtu int, s *sender, c *counters) *ou
 func (w *outWorker) run() {
 	runtime.LockOSThread()
 	for {
-		w.begin()
-		empty := false
-		for w.n < outBatch {
-			n, err := rawRead(w.fd, w.buf)
-			if err == unix.EAGAIN {
-				empty = true
-				break
-			}
-			if err != 0 || n < vnetLen+etherLen {
-				empty = true
-				break
-			}
-			w.frame(w.buf[:n])
+		if w.batch() {
+			continue
 		}
-		w.flush()
-		if empty {
-			// Blocks in a way that the scheduler knows.
-			if _, err := unix.Poll(w.wake, -1); err != nil && err != unix.EINTR {
-				return
-			}
-			if w.wake[1].Revents != 0 || w.wake[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {
-				return
-			}
+		// Blocks in a way that the scheduler knows.
+		if _, err := unix.Poll(w.wake, -1); err != nil && err != unix.EINTR {
+			return
+		}
+		if w.wake[1].Revents != 0 || w.wake[0].Revents&(unix.POLLHUP|unix.POLLNVAL) != 0 {
+			return
+		}
+		if w.wake[0].Revents&unix.POLLERR != 0 {
+			unix.GetsockoptInt(w.ring.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 		}
 	}
+}
+
+// batch handles what the ring shows, up to a full send call, and reports whether there
+// was anything.
+func (w *outWorker) batch() bool {
+	k := 0
+	for ; w.n < outBatch; k++ {
+		f, ok := w.ring.peek(k)
+		if !ok {
+			break
+		}
+		if k == 0 {
+			w.begin()
+		}
+		switch {
+		case f.queued:
+			// A super-packet: its octets go straight from the kernel's buffer to ours.
+			n, e := rawRead(w.ring.fd, w.buf)
+			if e != 0 || n < vnetLen+etherLen {
+				w.c.drop(ipsec.DropTapFull, 1)
+				continue
+			}
+			w.frame(w.buf[:n])
+		case f.truncated || len(f.b) < vnetLen+etherLen:
+			w.c.drop(ipsec.DropTapFull, 1) // no room in the socket's queue
+		default:
+			w.frame(f.b)
+		}
+	}
+	if k == 0 {
+		w.readLoss()
+		return false
+	}
+	w.flush()
+	w.ring.release(k)
+	if w.now-w.lost > int64(time.Second) {
+		w.readLoss()
+	}
+	return true
+}
+
+// readLoss counts frames that the ring had no slot for.
+func (w *outWorker) readLoss() {
+	w.lost = w.now
+	w.c.drop(ipsec.DropTapFull, int(w.ring.drops()))
 }
 
 // begin starts a batch: one load of the table, one look at the clock.

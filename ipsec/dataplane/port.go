@@ -34,7 +34,6 @@ type port struct {
 
 	link    link
 	tap     *tap
-	tapLost uint64 // drops of TAPs that are gone
 	run     *pumps
 	out, in []*counters // by queue; they outlive the workers
 	addrs   atomic.Pointer[[2]netip.Addr]
@@ -285,10 +284,6 @@ func (p *port) startPumps() error {
 	if err != nil {
 		return err
 	}
-	fanout := 0
-	if p.d.o.Queues > 1 {
-		fanout = (os.Getpid()*31+p.link.index)&0xfffe + 1
-	}
 	for q := range p.d.o.Queues {
 		s, err := openSender(p.link.index, outBatch)
 		if err != nil {
@@ -298,17 +293,31 @@ func (p *port) startPumps() error {
 		if err := p.d.steering.allow(s.fd); err != nil {
 			return err
 		}
-		r, err := openRing(p.link.index, p.link.mtu, filter, fanout)
+		r, err := openRing(p.link.index, p.link.mtu, filter, p.fanout(p.link.index))
 		if err != nil {
 			return err
 		}
 		p.run.rings = append(p.run.rings, r)
-		ow := newOutWorker(p, q, p.tap.fds[q], stop, p.link.mtu, s, p.out[q])
+		tr, err := openTransmitRing(p.tap.index, p.fanout(p.tap.index))
+		if err != nil {
+			return err
+		}
+		p.run.rings = append(p.run.rings, tr)
+		ow := newOutWorker(p, q, tr, stop, p.link.mtu, s, p.out[q])
 		iw := newInWorker(p, q, r, p.tap.fds[q], stop, p.link.mac, p.in[q])
 		p.run.wg.Go(ow.run)
 		p.run.wg.Go(iw.run)
 	}
 	return nil
+}
+
+// fanout is the number of the group of rings on an interface, of its own in this
+// namespace; 0 for one ring.
+func (p *port) fanout(ifindex int) int {
+	if p.d.o.Queues == 1 {
+		return 0
+	}
+	return int(uint16(os.Getpid()*251+2*ifindex) | 1)
 }
 
 func (p *port) stopPumps() {
@@ -333,7 +342,6 @@ func (p *port) stopPumps() {
 func (p *port) close(keep bool) error {
 	p.stopPumps()
 	if p.tap != nil {
-		p.tapLost += p.tap.drops()
 		p.tap.close()
 	}
 	if keep {

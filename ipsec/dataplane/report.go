@@ -133,10 +133,6 @@ func (p *port) model() model.Interface {
 	for r, n := range in.drops {
 		drops[r] += n
 	}
-	drops[ipsec.DropTapFull] += p.tapLost
-	if p.tap != nil {
-		drops[ipsec.DropTapFull] += p.tap.drops()
-	}
 	p.d.steering.count(p.link.index, &i, &drops)
 	for r, n := range drops {
 		if n > 0 {

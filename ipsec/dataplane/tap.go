@@ -1,8 +1,9 @@
 package dataplane
 
-// The TAP of a protected interface: persistent, so that permits have somewhere to
-// die when no process reads it; with virtio headers, so that super-packets pass
-// whole; multi-queue when asked for. Its carrier is up as long as it exists.
+// The TAP of a protected interface: persistent, so that permits have somewhere to die
+// when no process is there. What the kernel sends out of it is taken from a ring
+// (openTransmitRing), which spares a system call a packet; its own queue takes nothing.
+// What is written to it, with a virtio header, is received on it.
 
 import (
 	"errors"
@@ -17,8 +18,6 @@ import (
 
 const (
 	tunPath = "/dev/net/tun"
-	// tapQueue is the TAP's queue in packets: what arrives while the worker sends.
-	tapQueue = 1024
 	// Offloads that the segmenter undoes (uapi/linux/if_tun.h).
 	tunCsum, tunTSO4, tunTSO6, tunTSOECN, tunUSO4, tunUSO6 = 1, 2, 4, 8, 0x20, 0x40
 )
@@ -90,21 +89,25 @@ func openTapQueue(name string) (int, error) {
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETVNETHDRSZ, uintptr(unsafe.Pointer(&hdr))); e != 0 {
 		return fail("TUNSETVNETHDRSZ", e)
 	}
+	// Nobody reads this descriptor: frames are taken from a ring (openTransmitRing), and
+	// the TAP throws its own copy away. Its "TX dropped" is therefore all that went out.
+	none := unix.SockFilter{Code: 6} // ret 0
+	prog := unix.SockFprog{Len: 1, Filter: &none}
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNATTACHFILTER, uintptr(unsafe.Pointer(&prog))); e != 0 {
+		return fail("TUNATTACHFILTER", e)
+	}
 	return fd, nil
 }
 
-// configure brings the TAP up: no queueing discipline (the ring behind it is the
-// queue), no addresses, IPv6 not even link-local.
+// configure brings the TAP up: no queueing discipline (the ring is the queue), no
+// addresses, no IPv6.
 func (t *tap) configure() error {
 	l, err := netlink.LinkByName(t.name)
 	if err != nil {
 		return err
 	}
 	t.index = l.Attrs().Index
-	if err := netlink.LinkSetTxQLen(l, tapQueue); err != nil {
-		return fmt.Errorf("queue length: %w", err)
-	}
-	// Nor may the host speak IPv6 there: what it sends would look like traffic. Where
+	// The host mustn't speak IPv6 there: what it sends would look like traffic. Where
 	// sysctls can't be written, those few packets are counted as policy-race.
 	os.WriteFile("/proc/sys/net/ipv6/conf/"+t.name+"/disable_ipv6", []byte("1"), 0)
 	// The largest MTU: what goes in and out of it is the other interface's business.
@@ -123,15 +126,6 @@ func (t *tap) configure() error {
 		return fmt.Errorf("noqueue: %w", err)
 	}
 	return netlink.LinkSetUp(l)
-}
-
-// drops returns the packets that found the TAP's queue full, since it was made.
-func (t *tap) drops() uint64 {
-	l, err := netlink.LinkByIndex(t.index)
-	if err != nil || l.Attrs().Statistics == nil {
-		return 0
-	}
-	return l.Attrs().Statistics.TxDropped
 }
 
 // close leaves the TAP there.
