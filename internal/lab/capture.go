@@ -201,3 +201,19 @@ func (l *Lab) Counted(node string) (map[string]int, error) {
 	}
 	return n, nil
 }
+
+// WritePcap writes Ethernet frames in the format that ReadPcap reads.
+func WritePcap(file string, frames []Frame) error {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, 0xa1b2c3d4)
+	b = append(b, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0)
+	for _, f := range frames {
+		b = le.AppendUint32(le.AppendUint32(b, uint32(f.At.Unix())), uint32(f.At.Nanosecond()/1000))
+		b = le.AppendUint32(le.AppendUint32(b, uint32(len(f.Data))), uint32(f.Len))
+		b = append(b, f.Data...)
+	}
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
