@@ -157,8 +157,10 @@ func (l *Lab) memberRoutes(n int) error {
 		fmt.Sprintf("route replace 2001:db8:1:%d::/64 via 2001:db8:16:%d::2", n, n))
 }
 
-// WANRoutes gives gmN its default routes; needed again after its link was down.
+// WANRoutes gives gmN its default routes; needed again after its link was down, which
+// takes the routes and the IPv6 address.
 func (l *Lab) WANRoutes(n int) error {
-	return l.batch(fmt.Sprintf("gm%d", n), fmt.Sprintf("route replace default via 172.16.%d.1", n),
+	return l.batch(fmt.Sprintf("gm%d", n), fmt.Sprintf("addr replace 2001:db8:16:%d::2/64 dev wan nodad", n),
+		fmt.Sprintf("route replace default via 172.16.%d.1", n),
 		fmt.Sprintf("route replace ::/0 via 2001:db8:16:%d::1", n))
 }
