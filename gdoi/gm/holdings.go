@@ -161,6 +161,9 @@ func (h *holdings) changes(now time.Time) (at time.Time) {
 	return at
 }
 
+// soon is when to ask again for a permit that came without a usable TEK.
+const soon = 5 * time.Second
+
 // reRegister is when to register again: in the window of the entry whose newest TEK
 // ends first, or of the KEK. random is a number in [0, 1). Only what the newest
 // download named counts: what it left out has no successor. The window is that of
@@ -185,23 +188,19 @@ func (h *holdings) reRegister(now time.Time, random float64) (at time.Time) {
 				newest = t
 			}
 		}
-		if newest != nil {
-			window(newest.tek.Expires, newest.left)
+		if newest == nil { // it ended on its way here
+			if x := now.Add(soon); at.IsZero() || x.Before(at) {
+				at = x
+			}
+			continue
 		}
+		window(newest.tek.Expires, newest.left)
 	}
 	if h.kek != nil {
 		window(h.kekEnds, h.kekLife)
 	}
 	if !at.IsZero() && at.Before(now) {
 		at = now
-	}
-	return at
-}
-
-// ends is when the last TEK ends; zero without any.
-func (h *holdings) ends() (at time.Time) {
-	for _, t := range h.teks {
-		at = t.tek.Expires
 	}
 	return at
 }

@@ -58,10 +58,9 @@ type Member struct {
 	o    Options
 	wake chan struct{} // room for one
 
-	mu       sync.Mutex
-	clear    bool
-	seqNear  map[uint32]bool // SPIs reported and not yet handled
-	stopping bool
+	mu      sync.Mutex
+	clear   bool
+	seqNear map[uint32]bool // SPIs reported and not yet handled
 
 	// Below: the actor's own.
 	h          holdings
@@ -246,7 +245,9 @@ func (m *Member) start(ctx context.Context, now time.Time) {
 func (m *Member) tick() {
 	now := time.Now()
 	if m.registered {
-		m.install(now) // an error here repeats at the next change; the dataplane counts it
+		if err := m.install(now); err != nil { // tried again at the next change
+			m.o.Log.Warn("install", "group", m.o.Group.Name, "error", err)
+		}
 	}
 	m.publish(now)
 }

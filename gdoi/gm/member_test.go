@@ -147,7 +147,7 @@ func TestRegistersInstallsPublishesEmits(t *testing.T) {
 		if g.Status != model.Registered || g.Succeeded != 1 || g.Attempted != 1 || len(g.TEKs) != 1 || g.RegisteredWith != server1 {
 			t.Errorf("published %+v", g)
 		}
-		if in := g.ReRegisters.Sub(time.Now()); in < 3600*time.Second-360*time.Second || in > 3540*time.Second {
+		if in := time.Until(g.ReRegisters); in < 3600*time.Second-360*time.Second || in > 3540*time.Second {
 			t.Errorf("re-registers in %v", in)
 		}
 		want := []string{"GMCryptoMapAttach", "GMRegister", "GMRegistrationComplete", "GMInstallSuccess"}
@@ -284,7 +284,7 @@ func TestChangeOver(t *testing.T) {
 		r.run(t)
 		at := func(s time.Duration, sending uint32, receives ...uint32) {
 			t.Helper()
-			time.Sleep(start.Add(s * time.Second).Sub(time.Now()))
+			time.Sleep(time.Until(start.Add(s * time.Second)))
 			synctest.Wait()
 			if r.plane.sending() != sending || !slices.Equal(r.plane.receives(), receives) {
 				t.Errorf("at %ds: sends with %d, receives %v", s, r.plane.sending(), r.plane.receives())

@@ -5,6 +5,7 @@ package gm
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -48,6 +49,9 @@ func (m *Member) finished(ctx context.Context, r result) {
 		m.failed(r.server, &PullError{Class: Unsupported, Reason: "install-failed", Err: err}, now)
 		return
 	}
+	maps.DeleteFunc(m.seen, func(spi uint32, _ bool) bool {
+		return !slices.ContainsFunc(m.h.teks, func(t *held) bool { return t.tek.SPI == spi })
+	})
 	first := !m.registered
 	m.registered = true
 	m.server, m.round = 0, 0

@@ -228,10 +228,9 @@ func startKS(t *testing.T, n *network, a netip.Addr, psk, dir string, groups ...
 
 // plane is a dataplane that only remembers.
 type plane struct {
-	mu    sync.Mutex
-	last  map[string]ipsec.GroupPolicy // by group
-	sent  map[string]map[uint32]bool   // (key, SID) pairs used for sending, by key
-	every func()
+	mu   sync.Mutex
+	last map[string]ipsec.GroupPolicy // by group
+	sent map[string]map[uint32]bool   // (key, SID) pairs used for sending, by key
 }
 
 func (p *plane) Install(g ipsec.GroupPolicy) error {
