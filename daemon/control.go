@@ -106,19 +106,30 @@ func listenControl(path string) (net.Listener, error) {
 }
 
 // serveControl answers until the daemon stops.
-func (d *Daemon) serveControl() error {
-	if d.o.Socket == "" {
-		return nil
+func (d *Daemon) serveControl() {
+	if d.control == nil {
+		return
 	}
-	l, err := listenControl(d.o.Socket)
-	if err != nil {
-		return err
-	}
-	d.control = l
 	go func() {
-		if err := cli.Serve(l, d); err != nil {
+		if err := cli.Serve(d.control, d); err != nil {
 			d.log.Error("control socket", "error", err)
 		}
 	}()
-	return nil
+}
+
+// own makes this process the only one with the state directory, for as long as it
+// lives: two would hand out the same Sender IDs.
+func own(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("state directory: another daemon uses %s", dir)
+	}
+	return f, nil
 }

@@ -63,6 +63,7 @@ type Daemon struct {
 	log   *slog.Logger
 	sinks sync.WaitGroup
 
+	lock    *os.File // of the state directory
 	control net.Listener
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
@@ -139,36 +140,54 @@ func Start(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+	lock, err := own(o.StateDir)
+	if err != nil {
+		return nil, err
 	}
-	d := &Daemon{o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
+	d := &Daemon{lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
 		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}}
 	d.startSinks(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	setups, err := memberSetups(c)
-	var servers map[string]*ks.Setup
-	if err == nil {
-		servers, err = d.resolve(c)
-	}
-	if err == nil {
-		err = d.up(c, setups, servers)
-	}
-	if err == nil {
-		err = d.serveControl()
-	}
-	if err != nil {
+	if err := d.begin(c); err != nil {
 		err = errors.Join(err, d.down(true)) // what is closed stays closed
-		d.bus.Close()
-		d.sinks.Wait()
+		d.finish()
 		return nil, err
 	}
+	d.serveControl()
 	d.bus.Emit(event.Restart{})
 	if len(c.Groups) > 0 {
 		d.bus.Emit(event.GDOIOnOff{State: "ON"})
 	}
 	return d, nil
+}
+
+// begin finds whatever can be wrong before it touches the system.
+func (d *Daemon) begin(c *config.Config) error {
+	setups, err := memberSetups(c)
+	if err != nil {
+		return err
+	}
+	servers, err := d.resolve(c)
+	if err != nil {
+		return err
+	}
+	if d.o.Socket != "" {
+		if d.control, err = listenControl(d.o.Socket); err != nil {
+			return err
+		}
+	}
+	return d.up(c, setups, servers)
+}
+
+// finish ends what Start made before the configuration was brought up.
+func (d *Daemon) finish() {
+	if d.control != nil {
+		d.control.Close()
+	}
+	d.bus.Close()
+	d.sinks.Wait()
+	d.lock.Close()
 }
 
 // lockedWriter serves the log sink and the configuration's messages.
@@ -387,7 +406,6 @@ func (d *Daemon) Stop() error {
 	err := d.down(!d.o.Flush)
 	d.mu.Unlock()
 	d.bus.Emit(event.GDOIOnOff{State: "OFF"})
-	d.bus.Close()
-	d.sinks.Wait()
+	d.finish()
 	return err
 }

@@ -83,6 +83,11 @@ type memberSetup struct {
 // group that no interface has is no member's: as with the vendor, nothing registers
 // without a crypto map on an interface.
 func memberSetups(c *config.Config) ([]memberSetup, error) {
+	for _, i := range c.Interfaces {
+		if i.CryptoMap != "" && c.CryptoMapByName(i.CryptoMap) == nil {
+			return nil, fmt.Errorf("interface %s: crypto map %s doesn't exist", i.Name, i.CryptoMap)
+		}
+	}
 	var out []memberSetup
 	for _, g := range c.Groups {
 		if g.Local != nil {
@@ -90,12 +95,9 @@ func memberSetups(c *config.Config) ([]memberSetup, error) {
 		}
 		s := memberSetup{Group: g}
 		for _, i := range c.Interfaces {
-			if i.CryptoMap == "" {
-				continue
-			}
 			m := c.CryptoMapByName(i.CryptoMap)
 			if m == nil {
-				return nil, fmt.Errorf("interface %s: crypto map %s doesn't exist", i.Name, i.CryptoMap)
+				continue
 			}
 			for _, e := range m.Entries {
 				if e.Group != g.Name {
