@@ -29,10 +29,12 @@ type Group struct {
 	ring     *keyring // in force; empty until the first member has registered
 	pending  *keyring // offered to whoever registers first, until it has proved to be alive
 	ledger   *Ledger
-	members  []model.Member // sorted by address
+	members  []model.Member // sorted by address; snapshots hold copies
 	seen     bool           // a first member was announced
 	counters model.KSCounters
 	rejected map[string]uint64
+	changed  bool          // since the last flush
+	events   []event.Event // to be emitted after the next flush
 }
 
 // mail is a datagram for a registration; nil when message 1 has been read.
@@ -130,14 +132,39 @@ func (g *Group) Run(ctx context.Context) {
 		case <-timer.C:
 			g.advance(time.Now())
 		}
+		if len(g.box) == 0 || len(g.events) >= flushAt {
+			g.flush()
+		}
 	}
+}
+
+// flushAt is how many events wait, at most, while more datagrams do: publishing costs
+// as much as there are members, so a crowd that registers is published in groups.
+const flushAt = 128
+
+// note says that the group has changed, and what is to be told once that is published.
+func (g *Group) note(events ...event.Event) {
+	g.changed = true
+	g.events = append(g.events, events...)
+}
+
+// flush publishes, then emits.
+func (g *Group) flush() {
+	if g.changed {
+		g.publish(time.Now())
+	}
+	for _, e := range g.events {
+		g.s.o.Events.Emit(e)
+	}
+	clear(g.events)
+	g.changed, g.events = false, g.events[:0]
 }
 
 // do runs f in the actor and waits; false when the group has ended.
 func (g *Group) do(f func()) bool {
 	ran := make(chan struct{})
 	select {
-	case g.ask <- func() { f(); close(ran) }:
+	case g.ask <- func() { f(); g.flush(); close(ran) }:
 		<-ran
 		return true
 	case <-g.done:
@@ -149,12 +176,10 @@ func (g *Group) do(f func()) bool {
 // stay; members are listed again as they register.
 func (g *Group) ClearMembers() {
 	g.do(func() {
-		gone := g.members
-		g.members = nil
-		g.publish(time.Now())
-		for _, m := range gone {
-			g.s.o.Events.Emit(event.GMDeleted{GM: m.Addr, Group: g.Name()})
+		for _, m := range g.members {
+			g.note(event.GMDeleted{GM: m.Addr, Group: g.Name()})
 		}
+		g.members = nil
 	})
 }
 
@@ -165,7 +190,7 @@ func (g *Group) advance(now time.Time) {
 		g.s.o.Log.Error("new keys", "group", g.Name(), "error", err)
 	}
 	if changed {
-		g.publish(now)
+		g.note()
 	}
 }
 
@@ -176,9 +201,9 @@ func (g *Group) reject(c *conversation, reason string, notify isakmp.NotifyType,
 	g.s.o.Log.Info("registration refused", "group", g.Name(), "peer", c.peer.Remote, "reason", reason)
 	g.s.tell(c, notify)
 	g.s.end(c)
-	g.publish(time.Now())
+	g.note()
 	if ev != nil {
-		g.s.o.Events.Emit(ev)
+		g.note(ev)
 	}
 }
 

@@ -18,7 +18,7 @@ func (g *Group) publish(now time.Time) {
 	k := model.KSGroup{
 		Name: grp.Name, Identity: identity(grp), IPv6: grp.IPv6, Local: l.Address, Unicast: l.RekeyUnicast,
 		Direction: ipsec.Both.String(), RekeyLifetime: l.RekeyLifetime, RetransmitPeriod: l.RekeyRetransmit,
-		RetransmitCount: l.RekeyNumber, Members: g.members, SIDBits: g.setup.SIDBits,
+		RetransmitCount: l.RekeyNumber, Members: slices.Clone(g.members), SIDBits: g.setup.SIDBits,
 		Counters: g.counters, Rejected: maps.Clone(g.rejected),
 	}
 	if l.ReceiveOnly {

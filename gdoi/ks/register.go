@@ -151,7 +151,7 @@ func (g *Group) third(c *conversation, datagram []byte) {
 	}
 	keys, err := g.senderIDs(c.state.offer, gap)
 	if errors.Is(err, ErrNoSID) {
-		g.s.o.Events.Emit(event.KSNoSID{Group: g.Name()})
+		g.note(event.KSNoSID{Group: g.Name()})
 		g.reinit(now)
 	}
 	if err != nil {
@@ -185,9 +185,9 @@ func (g *Group) badThird(c *conversation, err error) {
 		return
 	}
 	g.rejected[reason]++
-	g.publish(time.Now())
+	g.note()
 	if ev != nil {
-		g.s.o.Events.Emit(ev)
+		g.note(ev)
 	}
 }
 
@@ -267,30 +267,26 @@ func (g *Group) reinit(now time.Time) {
 		return
 	}
 	g.ring = r
-	g.publish(now)
-	g.s.o.Events.Emit(event.KSReinitFinish{Group: g.Name()})
+	g.note(event.KSReinitFinish{Group: g.Name()})
 }
 
-// registered records the member, publishes and emits.
+// registered records the member.
 func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 	gm := memberAddr(c.peer)
 	g.counters.PullsCompleted++
 	i, ok := slices.BinarySearchFunc(g.members, gm, func(m model.Member, a netip.Addr) int { return m.Addr.Compare(a) })
-	members := slices.Clone(g.members) // the old slice belongs to snapshots
 	if !ok {
-		members = slices.Insert(members, i, model.Member{Addr: gm, Registered: now})
+		g.members = slices.Insert(g.members, i, model.Member{Addr: gm, Registered: now})
 	}
-	m := &members[i]
+	m := &g.members[i]
 	m.Identity, m.Version = c.peer.Identity.String(), version(c.peer)
 	m.LastPull, m.SIDs = now, keys.SIDs
 	m.Registrations++
-	g.members = members
 	first := !g.seen
 	g.seen = true
 	g.s.end(c)
-	g.publish(now)
 	if first {
-		g.s.o.Events.Emit(event.KSFirstGM{GM: gm, Group: g.Name()})
+		g.note(event.KSFirstGM{GM: gm, Group: g.Name()})
 	}
-	g.s.o.Events.Emit(event.KSRegistrationComplete{Group: g.Name(), GM: gm})
+	g.note(event.KSRegistrationComplete{Group: g.Name(), GM: gm})
 }
