@@ -1,0 +1,34 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	os.WriteFile(good, []byte("hostname r1\n"), 0o600)
+	os.WriteFile(bad, []byte("hostname r1\ncrypto gdoi nonsense\n"), 0o600)
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--version"}, exitOK, "getvpnd"},
+		{[]string{"--help"}, exitOK, "-config"},
+		{[]string{"--nonsense"}, exitUsage, "nonsense"},
+		{[]string{"extra"}, exitUsage, "extra"},
+		{[]string{"--check", "--config", good}, exitOK, ""},
+		{[]string{"--check", "--config", bad}, exitConfig, ":2"},
+		{[]string{"--check", "--config", filepath.Join(dir, "none")}, exitFailure, "no such file"},
+	} {
+		var out bytes.Buffer
+		if code := run(c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%v: exit code %d, said %q", c.args, code, out.String())
+		}
+	}
+}
