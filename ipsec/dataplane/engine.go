@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -66,8 +67,15 @@ func Open(o Options) (*Dataplane, error) {
 		return nil, errors.Join(err, st.close(true))
 	}
 	d.wg.Go(d.deliver)
+	grantProcs(2 * o.Queues)
 	return d, nil
 }
+
+// grantProcs changes how many threads may run Go code. A worker's thread waits in the
+// kernel most of the time; when it wakes it must find a right to run at once, or a
+// packet waits for the scheduler (docs/dataplane.md has figures). So each worker of
+// an interface brings one.
+func grantProcs(n int) { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n) }
 
 // deliver hands events and notices on, in order, from a goroutine that may wait.
 func (d *Dataplane) deliver() {
@@ -325,5 +333,6 @@ func (d *Dataplane) Close(keepPolicy bool) error {
 	d.links.close()
 	close(d.ending)
 	d.wg.Wait()
+	grantProcs(-2 * d.o.Queues)
 	return errors.Join(errs...)
 }
