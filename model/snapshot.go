@@ -16,6 +16,8 @@ type Snapshot struct {
 	Members    []GMGroup // groups with a server list, in configuration order
 	IKE        IKE
 	Dataplane  Dataplane
+	// Registrations that a key server refused before their group was known, by reason.
+	KSRejected map[string]uint64
 }
 
 // KSGroup is a group at its key server.

@@ -152,7 +152,7 @@ func TestUnknownGroupUnauthorisedAddressAndOldMember(t *testing.T) {
 		if bad.sending("red") != 0 || bad.sending("closed") != 0 || old.sending("red") != 0 {
 			t.Error("somebody got keys")
 		}
-		if r := k.srv.Rejected(); r["unknown-group"] == 0 {
+		if r := k.store.Load().KSRejected; r["unknown-group"] == 0 {
 			t.Errorf("server counts %v", r)
 		}
 		s := k.store.Load()

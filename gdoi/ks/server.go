@@ -163,6 +163,8 @@ func (s *Server) refuse(c *conversation, reason string, notify isakmp.NotifyType
 	s.mu.Lock()
 	s.reject[reason]++
 	s.mu.Unlock()
+	counts := s.Rejected()
+	s.o.Store.Update(func(m *model.Snapshot) { m.KSRejected = counts })
 	s.o.Log.Info("registration refused", "peer", c.peer.Remote, "reason", reason)
 	s.tell(c, notify)
 	s.end(c)
