@@ -276,10 +276,9 @@ func (w *world) noneInClear() {
 // model is the part of a daemon's snapshot that tests read.
 type model struct {
 	KeyServers []struct {
-		Members  []struct{ Addr string }
-		Rejected map[string]int
-		Policies []struct{ TEKs []struct{ SPI uint32 } }
+		Members []struct{ Addr string }
 	}
+	KSRejected map[string]int
 	Members []struct {
 		Succeeded, Attempted int
 		FailuresByReason     map[string]int

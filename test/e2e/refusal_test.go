@@ -20,8 +20,8 @@ func TestRefusedMembers(t *testing.T) {
 	unknown := w.startGM(3, member{group: 9999})
 	// Both have tried before the good one comes.
 	w.until(60*time.Second, func() error {
-		if k := w.snapshot(w.ks); k.IKE.Drops["undecryptable"]+k.IKE.Drops["bad-hash"] == 0 || k.IKE.Drops["unknown-group"] == 0 {
-			return fmt.Errorf("the key server has counted %v", k.IKE.Drops)
+		if k := w.snapshot(w.ks); k.IKE.Drops["undecryptable"]+k.IKE.Drops["bad-hash"] == 0 || k.KSRejected["unknown-group"] == 0 {
+			return fmt.Errorf("the key server has counted %v and %v", k.IKE.Drops, k.KSRejected)
 		}
 		if m := w.snapshot(unknown).Members; len(m) == 0 || m[0].Attempted == 0 || sum(m[0].FailuresByReason) == 0 {
 			return fmt.Errorf("the member of an unknown group: %+v", m)
@@ -33,7 +33,7 @@ func TestRefusedMembers(t *testing.T) {
 	t.Logf("the good member registered %v after its start", time.Since(start).Round(time.Millisecond))
 
 	ks := w.snapshot(w.ks)
-	t.Logf("IKE refusals %v, group refusals %v", ks.IKE.Drops, ks.KeyServers[0].Rejected)
+	t.Logf("IKE refusals %v, registrations refused %v", ks.IKE.Drops, ks.KSRejected)
 	if n := len(ks.KeyServers[0].Members); n != 1 {
 		t.Errorf("%d members", n)
 	}
