@@ -290,10 +290,8 @@ func TestReplayedAndForged(t *testing.T) {
 
 // Killed under load: permits die, the rest passes; the next process takes over.
 func TestKilledUnderLoad(t *testing.T) {
-	s := newSite(t, topology.Options{}, nil)
-	_ = s
 	dir := bpffs(t)
-	s = newSite(t, topology.Options{}, func(p *static.Policy) { p.BPFDir = dir })
+	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.BPFDir = dir })
 	load := s.Cmd("h1", "ping", "-n", "-q", "-i", "0.002", "-w", "30", "10.2.2.10")
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
