@@ -3,13 +3,15 @@ package steer
 // The second lock. A link dies with its device; a device that comes back under the
 // same name would be open until someone attaches again. An nft table judges what
 // passes an interface of that NAME whose index isn't the attached one, by rules made
-// from the same rulesets: what they protect or drop is dropped.
+// from the same rulesets: what they protect or drop is dropped. What passes the
+// attached one costs a comparison of its index.
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	nx "github.com/google/nftables/expr"
@@ -32,17 +34,43 @@ func LockName(name string, wan int, out, in ipsec.Ruleset) error {
 		l := lock{c: c, t: c.AddTable(t), name: name, wan: uint32(wan)}
 		l.policy("out", &out)
 		l.policy("in", &in)
-		l.base("output", nftables.ChainHookOutput, nx.MetaKeyOIFNAME, nx.MetaKeyOIF, "out",
-			udpPort(0, portGDOI), udpPort(0, portNATT), udpPort(2, portGDOI), udpPort(2, portNATT))
-		l.base("forward", nftables.ChainHookForward, nx.MetaKeyOIFNAME, nx.MetaKeyOIF, "out")
-		l.base("input", nftables.ChainHookInput, nx.MetaKeyIIFNAME, nx.MetaKeyIIF, "in",
-			udpPort(2, portGDOI), udpPort(2, portNATT))
-		l.base("transit", nftables.ChainHookForward, nx.MetaKeyIIFNAME, nx.MetaKeyIIF, "in")
+		l.exempt("local", "out", udpPort(0, portGDOI), udpPort(0, portNATT), udpPort(2, portGDOI), udpPort(2, portNATT))
+		l.exempt("through", "out")
+		l.exempt("arriving", "in", udpPort(2, portGDOI), udpPort(2, portNATT))
+		l.exempt("transit", "in")
+		outside, inside := l.foreign(nx.MetaKeyOIF, nx.MetaKeyOIFNAME), l.foreign(nx.MetaKeyIIF, nx.MetaKeyIIFNAME)
+		l.rule(l.base("output", nftables.ChainHookOutput), outside, verdict(nx.VerdictJump, "local"))
+		forward := l.base("forward", nftables.ChainHookForward)
+		l.rule(forward, outside, verdict(nx.VerdictJump, "through"))
+		l.rule(forward, inside, verdict(nx.VerdictJump, "transit"))
+		l.rule(l.base("input", nftables.ChainHookInput), inside, verdict(nx.VerdictJump, "arriving"))
 	})
 }
 
-// UnlockName removes the lock.
+// UnlockName removes the lock. None there is no error.
 func UnlockName(name string) error { return withTable(name, func(*nftables.Conn, *nftables.Table) {}) }
+
+// Locked lists the names that have a lock in this network namespace, whoever made it.
+func Locked() ([]string, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("steer: nftables: %w", err)
+	}
+	all, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("steer: nft tables: %w", err)
+	}
+	var names []string
+	for _, t := range all {
+		if n, ok := strings.CutPrefix(t.Name, tablePrefix); ok {
+			names = append(names, n)
+		}
+	}
+	return names, nil
+}
+
+// tablePrefix and the interface's name are the name of its table.
+const tablePrefix = "getvpn-"
 
 // withTable deletes the table and builds it anew in one transaction.
 func withTable(name string, build func(*nftables.Conn, *nftables.Table)) error {
@@ -54,7 +82,7 @@ func withTable(name string, build func(*nftables.Conn, *nftables.Table)) error {
 	if err != nil {
 		return fmt.Errorf("steer: nftables: %w", err)
 	}
-	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: "getvpn-" + name}
+	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: tablePrefix + name}
 	c.AddTable(t) // so that deleting never fails
 	c.DelTable(t)
 	build(c, t)
@@ -75,14 +103,23 @@ func (l *lock) rule(ch *nftables.Chain, parts ...[]nx.Any) {
 	l.c.AddRule(&nftables.Rule{Table: l.t, Chain: ch, Exprs: slices.Concat(parts...)})
 }
 
-// base makes a chain at a hook that sends packets of foreign incarnations of the
-// interface through the policy, but for those that an exemption names.
-func (l *lock) base(name string, hook *nftables.ChainHook, byName, byIndex nx.MetaKey, to string, exempt ...[]nx.Any) {
-	ch := l.c.AddChain(&nftables.Chain{Name: name, Table: l.t, Type: nftables.ChainTypeFilter,
+func (l *lock) base(name string, hook *nftables.ChainHook) *nftables.Chain {
+	return l.c.AddChain(&nftables.Chain{Name: name, Table: l.t, Type: nftables.ChainTypeFilter,
 		Hooknum: hook, Priority: nftables.ChainPriorityFilter})
+}
+
+// foreign matches packets of incarnations of the interface that aren't the attached
+// one. The index comes first: it decides for nearly all packets.
+func (l *lock) foreign(index, name nx.MetaKey) []nx.Any {
 	ifname := make([]byte, unix.IFNAMSIZ)
 	copy(ifname, l.name)
-	which := slices.Concat(meta(byName, nx.CmpOpEq, ifname), meta(byIndex, nx.CmpOpNeq, binary.NativeEndian.AppendUint32(nil, l.wan)))
+	return slices.Concat(meta(index, nx.CmpOpNeq, binary.NativeEndian.AppendUint32(nil, l.wan)), meta(name, nx.CmpOpEq, ifname))
+}
+
+// exempt makes a chain that sends packets on to a policy, but for what an exemption
+// names.
+func (l *lock) exempt(name, to string, exempt ...[]nx.Any) {
+	ch := l.c.AddChain(&nftables.Chain{Name: name, Table: l.t})
 	// Neighbour discovery, as in the programs.
 	exempt = append(exempt, slices.Concat(
 		meta(nx.MetaKeyNFPROTO, nx.CmpOpEq, []byte{unix.NFPROTO_IPV6}), meta(nx.MetaKeyL4PROTO, nx.CmpOpEq, []byte{protoICMPv6}),
@@ -90,9 +127,9 @@ func (l *lock) base(name string, hook *nftables.ChainHook, byName, byIndex nx.Me
 		field(nx.PayloadBaseTransportHeader, 0, 1, nx.CmpOpGte, []byte{133}),
 		field(nx.PayloadBaseTransportHeader, 0, 1, nx.CmpOpLte, []byte{137})))
 	for _, e := range exempt {
-		l.rule(ch, which, e, verdict(nx.VerdictAccept, ""))
+		l.rule(ch, e, verdict(nx.VerdictReturn, ""))
 	}
-	l.rule(ch, which, verdict(nx.VerdictGoto, chainName(to, 0)))
+	l.rule(ch, verdict(nx.VerdictGoto, chainName(to, 0)))
 }
 
 func chainName(to string, at int) string { return fmt.Sprintf("%s%d", to, at) }
@@ -128,7 +165,7 @@ func (l *lock) policy(name string, r *ipsec.Ruleset) {
 func consequence(name string, v ipsec.Verdict, next int) []nx.Any {
 	switch v {
 	case ipsec.Pass:
-		return verdict(nx.VerdictAccept, "")
+		return verdict(nx.VerdictReturn, "") // to the hook's chain, which may judge once more
 	case ipsec.Next:
 		return verdict(nx.VerdictGoto, chainName(name, next))
 	}
