@@ -105,7 +105,11 @@ func (a *adviser) group(g *Group) {
 		}
 		switch s.Replay.Mode {
 		case ipsec.ReplayCounter:
-			a.say(sa, "group %s: sa ipsec %d: a counter window serves two members; with three or more, packets of one look like copies of another's and are dropped: use replay time window-size 5 or no replay", g.Name, s.Seq)
+			// Our members keep a window for each sender (Sender ID or source address);
+			// only a group that other makers' members may join needs the warning.
+			if g.Interop {
+				a.say(sa, "group %s: sa ipsec %d: members of other makers may keep one counter window for all senders and then drop packets when more than two members send: use no replay unless there are two", g.Name, s.Seq)
+			}
 		case ipsec.ReplayTime:
 			a.say(sa, "group %s: sa ipsec %d: a time window is for three members or more, and takes copies for its length; for two members use replay counter window-size 64", g.Name, s.Seq)
 		}

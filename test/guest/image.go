@@ -41,6 +41,7 @@ export PATH=/sbin:/bin HOME=/
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
+mount -t bpf bpf /sys/fs/bpf
 mkdir -p /dev/net /run /tmp
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 echo 3 > /proc/sys/kernel/printk
