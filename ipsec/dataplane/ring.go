@@ -27,7 +27,7 @@ const (
 	ringBlock  = 1 << 16
 	ringFrames = 4096
 	ringSlot   = 2048
-	tapFrames  = 2048 // what arrives while the worker sends
+	tapFrames  = 4096 // what arrives while the worker sends
 	ringMargin = 128  // tpacket2_hdr, sockaddr_ll and alignment, with room to spare
 )
 
