@@ -279,7 +279,7 @@ type model struct {
 		Members []struct{ Addr string }
 	}
 	KSRejected map[string]int
-	Members []struct {
+	Members    []struct {
 		Succeeded, Attempted int
 		FailuresByReason     map[string]int
 		TEKs                 []struct{ SPI uint32 }
