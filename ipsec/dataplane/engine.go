@@ -231,7 +231,7 @@ func (d *Dataplane) SetLocal(addrs []netip.Addr) error { return d.steering.setLo
 func (d *Dataplane) Settle() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.steering.settle()
+	return errors.Join(d.steering.settle(), d.settleLocks())
 }
 
 // schedule sets the timer for the next TEK that ends.
@@ -328,6 +328,9 @@ func (d *Dataplane) Close(keepPolicy bool) error {
 		errs = append(errs, p.close(keepPolicy))
 	}
 	errs = append(errs, d.steering.close(keepPolicy))
+	if !keepPolicy {
+		errs = append(errs, removeLocks(nil), removeTaps(nil))
+	}
 	d.mu.Unlock()
 	d.icmp.close()
 	d.links.close()

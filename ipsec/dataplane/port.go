@@ -33,6 +33,8 @@ type port struct {
 	gen      uint64
 
 	link    link
+	device  string    // the name of the device that the configured name leads to
+	locked  *nameLock // nil: none of this process'
 	tap     *tap
 	run     *pumps
 	out, in []*counters // by queue; they outlive the workers
@@ -97,7 +99,7 @@ func cmpString(a, b string) int {
 // install brings SAs, table and kernel to what groups say. Neither table lets
 // anything out in clear, so the table goes first: what the kernel hands over by the new
 // policy finds it there. The kernel tightens and loosens in one atomic step for each
-// direction, outbound first. On an error the earlier table stands again.
+// direction, outbound first, after the lock. On an error the earlier table stands again.
 func (p *port) install() error {
 	now := time.Now()
 	groups := p.policies()
@@ -119,16 +121,26 @@ func (p *port) install() error {
 	old, oldSAs := p.table.Load(), p.sas
 	p.sas = sas
 	p.table.Store(t)
-	if p.tap == nil || p.link.index == 0 {
-		return nil
+	lock, free := p.locked, 0
+	if p.d.steering.attached(p.link.index) {
+		free = p.link.index
 	}
-	if err = p.d.steering.spis(p.name, p.spis()); err == nil {
-		err = p.d.steering.swap(p.link.index, p.tap.index, &out, &in)
+	err = p.lock(free, &out, &in)
+	if here := p.tap != nil && p.link.index != 0; err == nil && here {
+		if err = p.d.steering.spis(p.name, p.spis()); err == nil {
+			err = p.d.steering.swap(p.link.index, p.tap.index, &out, &in)
+		}
+		if err == nil {
+			err = p.lock(p.link.index, &out, &in)
+		}
 	}
 	if err != nil && old != nil {
 		p.sas = oldSAs
 		p.table.Store(old)
 		err = errors.Join(err, p.d.steering.spis(p.name, p.spis()))
+	}
+	if err != nil {
+		err = errors.Join(err, p.restoreLock(lock))
 	}
 	return err
 }
@@ -211,7 +223,11 @@ func (p *port) spis() []uint32 {
 // reconcile follows the interface: it attaches to one that appeared, restarts on one
 // that changed, and lets go of one that went.
 func (p *port) reconcile() error {
-	l, err := findLink(p.name, p.link.index)
+	known := p.link.index
+	if known == 0 {
+		known = p.d.steering.adoptedBy(tapName(p.name))
+	}
+	l, err := findLink(p.name, known)
 	if err != nil {
 		return err
 	}
@@ -222,15 +238,21 @@ func (p *port) reconcile() error {
 		if len(a.HardwareAddr) == 6 {
 			now.mac = [6]byte(a.HardwareAddr)
 		}
+		if a.Name == p.name || slices.Contains(a.AltNames, p.name) {
+			p.device = a.Name
+		}
 	}
-	if now == p.link && (p.run != nil || l == nil) {
+	// A device that was in another namespace meanwhile may have lost its programs.
+	alive := p.d.steering.alive(p.link.index)
+	if now == p.link && (p.run != nil || l == nil) && alive {
 		p.findAddrs()
 		return nil
 	}
 	was := p.link
 	p.stopPumps()
 	p.link = now
-	if was.index != 0 && was.index != now.index {
+	if was.index != 0 && (was.index != now.index || !alive) {
+		p.fail(p.relock(0))
 		p.d.steering.detach(was.index)
 		p.d.emit(event.LineProtocol{Interface: p.name, State: "down"})
 		p.d.notify(Notice{LinkDown, "", p.name, 0})
@@ -243,7 +265,7 @@ func (p *port) reconcile() error {
 		p.link = link{}
 		return err
 	}
-	if was.index != now.index {
+	if was.index != now.index || !alive {
 		p.d.emit(event.LineProtocol{Interface: p.name, State: "up"})
 		p.d.notify(Notice{LinkUp, "", p.name, 0})
 	}
@@ -356,6 +378,7 @@ func (p *port) close(keep bool) error {
 		errs = append(errs, removeTap(p.tap.name))
 		p.tap = nil
 	}
+	errs = append(errs, p.unlock())
 	return errors.Join(errs...)
 }
 

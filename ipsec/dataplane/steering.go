@@ -6,6 +6,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"reflect"
 	"sync"
@@ -114,6 +115,17 @@ func (s *steering) detach(wan int) error {
 		return fmt.Errorf("dataplane: steering: %w", err)
 	}
 	return nil
+}
+
+// alive reports whether the policy that attached put there hangs there still.
+func (s *steering) alive(wan int) bool { return !s.attached(wan) || s.s.Alive(wan) }
+
+// adoptedBy returns the interface that an earlier process attached to that TAP.
+func (s *steering) adoptedBy(tap string) int {
+	if l, err := net.InterfaceByName(tap); err == nil {
+		return s.s.AdoptedBy(l.Index)
+	}
+	return 0
 }
 
 // settle removes what an earlier process left on interfaces that have no policy now.

@@ -18,6 +18,9 @@ import (
 
 const (
 	tunPath = "/dev/net/tun"
+	// The largest MTU: what goes in and out of a TAP is the other interface's business.
+	tapMTU    = 65521
+	tapPrefix = "gv-"
 	// Offloads that the segmenter undoes (uapi/linux/if_tun.h).
 	tunCsum, tunTSO4, tunTSO6, tunTSOECN, tunUSO4, tunUSO6 = 1, 2, 4, 8, 0x20, 0x40
 )
@@ -32,12 +35,12 @@ type tap struct {
 // tapName is the TAP of the interface with that configured name: the same in every
 // process and for every incarnation of the interface.
 func tapName(iface string) string {
-	if n := "gv-" + iface; len(n) < unix.IFNAMSIZ {
+	if n := tapPrefix + iface; len(n) < unix.IFNAMSIZ {
 		return n
 	}
 	h := fnv.New64a()
 	h.Write([]byte(iface))
-	return fmt.Sprintf("gv-%011x", h.Sum64()&(1<<44-1))
+	return fmt.Sprintf(tapPrefix+"%011x", h.Sum64()&(1<<44-1))
 }
 
 // openTap attaches to a TAP, making it if it isn't there.
@@ -110,8 +113,7 @@ func (t *tap) configure() error {
 	// The host mustn't speak IPv6 there: what it sends would look like traffic. Where
 	// sysctls can't be written, those few packets are counted as policy-race.
 	os.WriteFile("/proc/sys/net/ipv6/conf/"+t.name+"/disable_ipv6", []byte("1"), 0)
-	// The largest MTU: what goes in and out of it is the other interface's business.
-	if err := netlink.LinkSetMTU(l, 65521); err != nil {
+	if err := netlink.LinkSetMTU(l, tapMTU); err != nil {
 		return fmt.Errorf("MTU: %w", err)
 	}
 	if err := netlink.LinkSetIP6AddrGenMode(l, 1); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {

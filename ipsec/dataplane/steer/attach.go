@@ -94,6 +94,13 @@ func (s *Steering) Attach(wan, tap int, out, in ipsec.Ruleset) error {
 			return err
 		}
 		f = &iface{wan: wan, cfg: cfg}
+		// The TAP of the process before, if it is another one; 0 in a new map.
+		if v, err := readConfig(cfg); err == nil && v[cfgTap/4] != 0 && int(v[cfgTap/4]) != tap {
+			at := s.tapPoint(wan, int(v[cfgTap/4]))
+			if err := errors.Join(s.be.detach(at), s.old.detach(at)); err != nil {
+				s.log("steer: leaving TAP %d: %v", at.ifindex, err)
+			}
+		}
 		s.ifs[wan] = f
 		s.adopted = slices.DeleteFunc(s.adopted, func(n int) bool { return n == wan })
 	}
@@ -231,7 +238,7 @@ func (s *Steering) Detach(wan int) error {
 	} else if d := s.folder(wan); d != "" {
 		if cfg, err := ebpf.LoadPinnedMap(filepath.Join(d, "config"), nil); err == nil {
 			if v, err := readConfig(cfg); err == nil {
-				tap = int(v[1])
+				tap = int(v[cfgTap/4])
 			}
 			cfg.Close()
 		}

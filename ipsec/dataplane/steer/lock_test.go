@@ -1,6 +1,9 @@
 package steer
 
 import (
+	"net"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +88,76 @@ func TestLockTakesAnyRuleset(t *testing.T) {
 		in.Rules = append(in.Rules, in.Rules[1])
 	}
 	ok(t, LockName("wan", 0, out, in), UnlockName("wan"))
+}
+
+// TestDeviceMoved: the device goes to another namespace and comes back, with the index
+// that it had, while nobody watches: tcx programs travel with it.
+func TestDeviceMoved(t *testing.T) {
+	n := newNet(t)
+	s := open(t, "", "")
+	defer s.Close(false)
+	out, in := permitPolicy()
+	ok(t, s.Attach(n.wan, n.tap, out, in), LockName("wan", n.wan, out, in))
+	wan := must[netlink.Link](t)(netlink.LinkByName("wan"))
+	ok(t, netlink.LinkSetNsFd(wan, n.far))
+	n.inFar(func() {
+		wan := must[netlink.Link](t)(netlink.LinkByName("wan"))
+		ok(t, netlink.LinkSetNsFd(wan, n.home))
+	})
+	wan = must[netlink.Link](t)(netlink.LinkByName("wan"))
+	if !s.Alive(n.wan) {
+		t.Error("the programs didn't travel with the device")
+	}
+	_, far, _ := net.ParseCIDR("10.2.0.0/16")
+	ok(t, netlink.LinkSetUp(wan), netlink.AddrAdd(wan, addr("172.16.0.1/24")),
+		netlink.NeighAdd(&netlink.Neigh{LinkIndex: n.wan, IP: net.IPv4(172, 16, 0, 2), HardwareAddr: n.peerMAC, State: netlink.NUD_PERMANENT}),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: n.wan, Dst: far, Gw: net.IPv4(172, 16, 0, 2)}))
+	n.send(n.out, 5000, "permit")
+	n.wantTap("permit")
+	n.send(n.out, 22, "deny")
+	n.wantPeer("deny")
+}
+
+// TestLocked lists what is locked and nothing else.
+func TestLocked(t *testing.T) {
+	newNet(t)
+	out, in := permitPolicy()
+	ok(t, LockName("wan", 0, out, in), LockName("eth0.7", 3, out, in))
+	got := must[[]string](t)(Locked())
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"eth0.7", "wan"}) {
+		t.Errorf("locked: %q", got)
+	}
+	ok(t, UnlockName("wan"), UnlockName("eth0.7"))
+	if got := must[[]string](t)(Locked()); len(got) != 0 {
+		t.Errorf("still locked: %q", got)
+	}
+}
+
+// TestAdoptedWithAnotherTAP: the next process has another TAP; nothing of ours stays on
+// the old one, and the interface is found by the TAP that it led to.
+func TestAdoptedWithAnotherTAP(t *testing.T) {
+	backends(t, func(t *testing.T, backend string) {
+		n := newNet(t)
+		dir := filepath.Join(n.bpffs(), "pins")
+		s := open(t, backend, dir)
+		out, in := permitPolicy()
+		other := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "old"}, PeerName: "new"}
+		ok(t, netlink.LinkAdd(other))
+		a := must[netlink.Link](t)(netlink.LinkByName("old")).Attrs().Index
+		b := must[netlink.Link](t)(netlink.LinkByName("new")).Attrs().Index
+		ok(t, s.Attach(n.wan, a, out, in), s.Close(true))
+		s = open(t, backend, dir)
+		defer s.Close(false)
+		if by, none := s.AdoptedBy(a), s.AdoptedBy(b); by != n.wan || none != 0 {
+			t.Errorf("adopted by the TAPs: %d and %d", by, none)
+		}
+		ok(t, s.Attach(n.wan, b, out, in))
+		if s.be.alive(point{ifindex: a, dir: ingress}) {
+			t.Error("a program is left on the old TAP")
+		}
+		if !s.be.alive(s.tapPoint(n.wan, b)) {
+			t.Error("no program on the new TAP")
+		}
+	})
 }

@@ -145,6 +145,31 @@ func (s *Steering) Adopted() []int {
 	return slices.Clone(s.adopted)
 }
 
+// AdoptedBy returns the interface whose adopted programs lead to that TAP, under
+// whatever name it goes now; 0 if there is none.
+func (s *Steering) AdoptedBy(tap int) int {
+	for _, wan := range s.Adopted() {
+		cfg, err := ebpf.LoadPinnedMap(filepath.Join(s.folder(wan), "config"), nil)
+		if err != nil {
+			continue
+		}
+		v, err := readConfig(cfg)
+		cfg.Close()
+		if err == nil && int(v[cfgTap/4]) == tap {
+			return wan
+		}
+	}
+	return 0
+}
+
+// Alive reports that both programs hang on the interface still: a device that went to
+// another network namespace and back has its old index, but lost its filters.
+func (s *Steering) Alive(wan int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.be.alive(s.point(wan, egress)) && s.be.alive(s.point(wan, ingress))
+}
+
 // Backend says "tcx" or "clsact".
 func (s *Steering) Backend() string { return s.be.name() }
 
