@@ -9,6 +9,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 GO ?= go
 FUZZTIME ?= 30s
 SOAKTIMEOUT ?= 3h
+ROUNDS ?= 7
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help build demo lab lab-down test race fuzz bench soak generate-check lint fmt clean
@@ -45,10 +46,11 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	@scripts/setup go
 	@scripts/fuzz $(FUZZTIME)
 
-bench: ## throughput and packet rate beside plain forwarding, wireguard-go and strongSwan (root)
+bench: ## throughput, packet rate, round trips beside plain forwarding, wireguard-go and strongSwan (root)
 	@scripts/setup bench
-	@$(MAKE) --no-print-directory build
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 2h ./bench/...
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench/ ./bench/gw ./bench/blast ./bench/yardstick/wgo ./bench/measure
+	bin/bench/measure -bin bin/bench -rounds $(ROUNDS)
+	bin/bench/measure -bin bin/bench -rounds $(ROUNDS) -offloads
 
 soak: ## the long forms of the end-to-end tests (root)
 	@scripts/setup test
