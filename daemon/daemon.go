@@ -39,6 +39,7 @@ type Options struct {
 	// Replaced in tests; nil: the kernel's.
 	listen    func(netip.AddrPort) (ike.PacketConn, error)
 	openPlane func(dataplane.Options) (Plane, error)
+	cleanUp   func(dataplane.Options) error // nil with another plane
 	addrs     addresses
 }
 
@@ -128,6 +129,7 @@ func Start(o Options) (*Daemon, error) {
 		o.addrs = kernelAddresses{}
 	}
 	if o.openPlane == nil {
+		o.cleanUp = dataplane.RemoveLeftovers
 		o.openPlane = func(p dataplane.Options) (Plane, error) {
 			d, err := dataplane.Open(p)
 			if err != nil {
@@ -224,6 +226,8 @@ func (d *Daemon) up(c *config.Config, setups []memberSetup, servers map[string]*
 		if err := d.openDataplane(ctx, c); err != nil {
 			return err
 		}
+	} else {
+		d.removeLeftovers()
 	}
 	members := map[string]*gmRun{}
 	for _, s := range setups {

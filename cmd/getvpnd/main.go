@@ -49,6 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.BoolVar(&o.Flush, "flush", false, "take the policy out of the kernel when ending")
 	verbose := f.Bool("debug", false, "debug log on standard error")
 	check := f.Bool("check", false, "read the configuration, say what is wrong, end")
+	lockOnly := f.Bool("lock-only", false, "close fail-close interfaces until a daemon attaches to them, end")
 	showVersion := f.Bool("version", false, "print the version, end")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -67,6 +68,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case *check:
 		if err := daemon.Check(o.ConfigFile, stderr); err != nil {
+			return fail(stderr, err)
+		}
+		return exitOK
+	case *lockOnly:
+		if err := daemon.LockOnly(o); err != nil {
 			return fail(stderr, err)
 		}
 		return exitOK
