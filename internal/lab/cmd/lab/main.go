@@ -75,17 +75,17 @@ func up() error {
 			return errors.Join(err, l.Close())
 		}
 	}
-	fmt.Printf(`
-The lab runs. To look around:
-
-  bin/getvpn --socket %[1]s/gm1.sock                    a shell at member 1 (also gm2, gm3, ks)
-  bin/getvpn --socket %[1]s/ks.sock -c "show crypto gdoi"
-  ip netns exec %[2]s-h1 ping %[3]s               from host to host, encrypted
-  ip netns exec %[2]s-h1 ping %[4]s               to the address that the list denies, in clear
-  ip netns exec %[2]s-core tcpdump -n -i c1          what the core sees
-  tail -f %[1]s/gm1.log                                 a member's log
-
-make lab-down removes it.
-`, l.Dir, l.Prefix, lab.Host(2), lab.DeniedHost(2))
+	fmt.Printf("\nThe lab runs. To look around:\n\n")
+	for _, c := range [][2]string{
+		{"bin/getvpn --socket " + l.Dir + "/gm1.sock", "a shell at member 1 (also gm2, gm3, ks)"},
+		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "show crypto gdoi"`, "one command at the key server"},
+		{"ip netns exec " + l.NS("h1") + " ping " + lab.Host(2), "from host to host, encrypted"},
+		{"ip netns exec " + l.NS("h1") + " ping " + lab.DeniedHost(2), "to the address that the list denies, in clear"},
+		{"ip netns exec " + l.NS("core") + " tcpdump -n -i c1", "what the core sees"},
+		{"tail -f " + l.Dir + "/gm1.log", "a member's log"},
+	} {
+		fmt.Printf("  %-66s  %s\n", c[0], c[1])
+	}
+	fmt.Printf("\nmake lab-down removes it.\n")
 	return nil
 }

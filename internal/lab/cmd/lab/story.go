@@ -80,9 +80,9 @@ func (s *story) logs() {
 }
 
 func (s *story) network() error {
-	say("h1 %s ── gm1 ──┐            ┌── gm2 ── %s h2", lab.Host(1), lab.Host(2))
-	say("                    ├── core ────┤")
-	say("ks %s ────┘            └── gm3 ── %s h3", lab.KeyServer, lab.Host(3))
+	say("h1 %-10s ── gm1 ──┐        ┌── gm2 ── %s h2", lab.Host(1), lab.Host(2))
+	say("                       ├─ core ─┤")
+	say("ks %-10s ─────────┘        └── gm3 ── %s h3", lab.KeyServer, lab.Host(3))
 	// Counted for the whole story, before routing, by the core's own kernel.
 	protected := "ip saddr 10.1.0.0/16 ip daddr { 10.1.0.0/16, 239.1.0.0/16 }"
 	return s.l.Count("core", map[string]string{
