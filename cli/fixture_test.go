@@ -62,7 +62,7 @@ func fixture(t *testing.T) *fake {
 			Rejected: map[string]uint64{"unauthorized": 3}}},
 		Members: []model.GMGroup{{Name: "getvpn1", Identity: model.GroupID{Number: 1223}, Servers: []netip.Addr{a("1.1.1.1"), a("1.1.1.2")},
 			Interface: "GigabitEthernet0/0/1", MapName: "cisco", Status: model.Registered, Local: ap("3.3.1.1:848"), Remote: ap("1.1.1.1:848"),
-			RegisteredWith: a("1.1.1.1"), ReRegisters: at(449), Succeeded: 1, Attempted: 1, Direction: "Both", LocalACL: "bypass",
+			Version: "1.0.26", RegisteredWith: a("1.1.1.1"), ReRegisters: at(449), Succeeded: 1, Attempted: 1, Direction: "Both", LocalACL: "bypass",
 			LocalACEs: []model.ACE{{Text: "deny ip 172.16.1.0 0.0.0.255 172.16.100.0 0.0.0.255"}}, DownloadedACEs: aces,
 			KEK: kek, TEKs: []model.TEK{tek(0x5A69F51E, 510), tek(0xF553AC4C, 35)}, FailuresByReason: map[string]uint64{"no-response": 2}}},
 		IKE: model.IKE{SAs: []model.IKESA{

@@ -9,10 +9,6 @@ import (
 	"getvpn/model"
 )
 
-// softwareVersion is what we give as GET VPN software version: the features of 1.0.2
-// and later that newer layouts assume.
-const softwareVersion = "1.0.26"
-
 // gdoi prints every group, key servers' first, as the device does.
 func (v *view) gdoi() {
 	if len(v.servers())+len(v.members()) == 0 {
@@ -151,7 +147,7 @@ func (v *view) gmInfo(g *model.GMGroup) {
 	v.line("       Local addr/port       : %s", endpoint(g.Local))
 	v.line("       Remote addr/port      : %s", endpoint(g.Remote))
 	v.line("       fvrf/ivrf             : None/None")
-	v.line("       Version               : %s", softwareVersion)
+	v.line("       Version               : %s", g.Version)
 	v.line("       Registration status   : %s", g.Status)
 	v.line("       Registered with       : %s", ip(g.RegisteredWith))
 	v.line("       Re-registers in       : %d sec", v.left(g.ReRegisters))

@@ -153,6 +153,7 @@ type GMGroup struct {
 	Status           GMStatus
 	Local, Remote    netip.AddrPort
 	RegisteredWith   netip.Addr
+	Version          string // GET VPN software version that this member claims
 	RegisteredAt     time.Time
 	ReRegisters      time.Time // when it will register again
 	Succeeded        uint64

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"getvpn/config"
+	"getvpn/gdoi"
 	"getvpn/gdoi/policy"
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -92,7 +93,8 @@ func New(o Options) *Member {
 	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, results: make(chan result, 1),
 		seen: map[uint32]bool{}, reasons: map[string]uint64{}}
 	m.pub = model.GMGroup{
-		Name: o.Group.Name, Identity: identity(&o.Group), IPv6: o.Group.IPv6, Servers: o.Group.Servers,
+		Version: gdoi.OurCapability().Version(),
+		Name:    o.Group.Name, Identity: identity(&o.Group), IPv6: o.Group.IPv6, Servers: o.Group.Servers,
 		Direction: ipsec.Both.String(),
 	}
 	if len(o.Attach) > 0 {
