@@ -8,7 +8,6 @@ package dataplane
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"reflect"
 	"slices"
@@ -210,7 +209,7 @@ func removeTaps(but []string) error {
 	for _, l := range all {
 		a := l.Attrs()
 		if l.Type() == "tuntap" && strings.HasPrefix(a.Name, tapPrefix) && a.MTU == tapMTU &&
-			a.RawFlags&unix.IFF_RUNNING == 0 && a.Flags&net.FlagUp != 0 && !slices.Contains(but, a.Name) {
+			a.RawFlags&unix.IFF_LOWER_UP == 0 && !slices.Contains(but, a.Name) {
 			errs = append(errs, netlink.LinkDel(l))
 		}
 	}
