@@ -37,7 +37,7 @@ func (s *story) tell() error {
 		{"What the core saw of it", s.coreSaw},
 		{"Multicast: one site sends, two receive", s.multicast},
 		{"A host that the list denies goes in clear", s.denied},
-		{"Forged packets die and are counted", s.forged},
+		{"Replayed and forged packets die and are counted", s.forged},
 		{"Throughput, one TCP stream, everything on this machine", s.throughput},
 		{"In clear, all the time", s.clear},
 	}
@@ -254,6 +254,9 @@ func (s *story) denied() error {
 	return nil
 }
 
+// Header lengths of the frames that the story replays and forges, in octets.
+const ethernet, ipv4 = 14, 20
+
 // dropped reads one drop counter of a member.
 func dropped(d *lab.Daemon, reason string) (int, error) {
 	drops, err := d.Drops()
@@ -269,9 +272,11 @@ func (s *story) forged() error {
 	if err != nil {
 		return err
 	}
-	forged := append([]byte(nil), s.frame...)
-	copy(forged, mac)
-	forged[len(forged)-20] ^= 1 // one bit of the encrypted part
+	replayed := append([]byte(nil), s.frame...)
+	copy(replayed, mac)
+	forged := append([]byte(nil), replayed...)
+	forged[len(forged)-20] ^= 1     // one bit of the encrypted part
+	forged[ethernet+ipv4+4] ^= 0x80 // a sequence number far ahead, or the window would take it first
 	const copies = 5
 	// The second forgery: clear text that claims to come from the other site.
 	inClear := lab.UDP(mac, lab.Host(1), lab.Host(2), 4321, 4321, []byte("not encrypted"))
@@ -279,7 +284,8 @@ func (s *story) forged() error {
 		what, reason string
 		frame        []byte
 	}{
-		{"ESP with one bit changed", "icv", forged},
+		{"ESP recorded earlier, unchanged", "replay", replayed},
+		{"ESP with a bit changed", "icv", forged},
 		{"clear UDP with a protected host's address", "clear-inbound", inClear},
 	} {
 		before, err := dropped(gm, f.reason)
