@@ -3,7 +3,6 @@ package cli
 // Judging a configuration file without a daemon.
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -21,15 +20,9 @@ func Check(name string, text []byte) (string, error) {
 	if err != nil {
 		return b.String(), err
 	}
-	errs := config.Validate(c)
-	for i, e := range errs {
-		var v *config.ValidationError
-		if errors.As(e, &v) && v.Line > 0 {
-			errs[i] = fmt.Errorf("%s:%d: %s", name, v.Line, v.Text)
-		}
-	}
-	if len(errs) == 0 {
+	err = config.Problems(name, c)
+	if err == nil {
 		fmt.Fprintf(&b, "%s: no errors\n", name)
 	}
-	return b.String(), errors.Join(errs...)
+	return b.String(), err
 }

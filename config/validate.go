@@ -3,6 +3,7 @@ package config
 // Validation: references that lead nowhere, and values that can't work together.
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -40,6 +41,28 @@ func Validate(c *Config) []error {
 		}
 	}
 	return v.errs
+}
+
+// Problem is a ValidationError with the name of its file.
+type Problem struct {
+	File string
+	*ValidationError
+}
+
+// Error is "file:line: text".
+func (p *Problem) Error() string { return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text) }
+
+// Problems is what Validate finds as one error with a line "name:line: text" each, nil
+// if there is nothing.
+func Problems(name string, c *Config) error {
+	errs := Validate(c)
+	for i, e := range errs {
+		var v *ValidationError
+		if errors.As(e, &v) && v.Line > 0 {
+			errs[i] = &Problem{name, v}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (v *validator) group(g *Group, seen map[string]string) {

@@ -105,7 +105,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 func fail(w io.Writer, err error) int {
 	fmt.Fprintf(w, "getvpnd: %v\n", err)
 	var bad config.Errors
-	if errors.As(err, &bad) {
+	var lost *config.Problem
+	if errors.As(err, &bad) || errors.As(err, &lost) {
 		return exitConfig
 	}
 	return exitFailure
