@@ -24,7 +24,7 @@ func testPort(t testing.TB, queues int) *port {
 			Src: ipsec.MatchPrefix(a), Dst: ipsec.MatchPrefix(b)}, SPI: 4096}},
 		TEKs: []ipsec.TEK{{SPI: 4096, Transform: ipsec.Transform{Cipher: ipsec.CipherAESGCM, KeyBits: 128},
 			Key: make([]byte, 20), Expires: time.Now().Add(time.Hour), SIDBits: 24, SIDs: []uint32{7}}}}
-	if err := p.install(); err != nil {
+	if _, _, err := p.newTable(); err != nil {
 		t.Fatal(err)
 	}
 	return p

@@ -253,8 +253,8 @@ func TestOwnTraffic(t *testing.T) {
 	}
 }
 
-// Copies are refused and counted, forgeries too.
-func TestReplayedAndForged(t *testing.T) {
+// Copies are refused, counted and told of; so are forgeries, unknown SPIs and what comes in clear.
+func TestReplayedForgedUnknownAndClear(t *testing.T) {
 	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.Replay.Mode, p.Replay.Window = 1, 64 })
 	dir := t.TempDir()
 	pcap := filepath.Join(dir, "x.pcap")
@@ -285,6 +285,34 @@ func TestReplayedAndForged(t *testing.T) {
 	sh := s.gw[1].show()
 	if sh.SA.ReplayDrops != 5 || sh.SA.ICVDrops != 5 {
 		t.Errorf("SA counters %+v", sh.SA)
+	}
+	for _, f := range frames { // an SPI of nobody's
+		binary.BigEndian.PutUint32(f[14+20:], 0x41424344)
+	}
+	s.inject("core", "c2", frames)
+	for _, f := range frames { // UDP
+		f[14+9] = 17
+	}
+	s.inject("core", "c2", frames)
+	events := func() string { return strings.Join(s.gw[1].show().Events, "\n") }
+	for _, want := range []string{
+		`event.ReplayFailed{Group:bench Packets:`,
+		`event.ICVFailed{ID:4096 Packets:`,
+		`event.InvalidSPI{Dst:10.2.2.10 SPI:0x41424344(1094861636) Src:10.1.1.10 Packets:`,
+		`event.ClearPacketReceived{VRF: Dst:10.2.2.10 Src:10.1.1.10 Proto:17 Packets:`,
+	} {
+		until(t, want, 5*time.Second, func() bool { return strings.Contains(events(), want) })
+	}
+	// More of it within half a minute is counted and says nothing.
+	for range 4 {
+		s.inject("core", "c2", frames)
+	}
+	until(t, "more clear packets are counted", 5*time.Second, func() bool { return s.gw[1].drops("clear-inbound") == 25 })
+	if d := s.gw[1].drops("unknown-spi"); d != 5 {
+		t.Errorf("%d with an unknown SPI", d)
+	}
+	if n := strings.Count(events(), "ClearPacketReceived"); n != 1 {
+		t.Errorf("%d events for one flood:\n%s", n, events())
 	}
 }
 

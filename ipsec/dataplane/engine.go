@@ -27,6 +27,7 @@ type Dataplane struct {
 	order   []string // interfaces in the order of their first Install
 	sharing map[*ipsec.SA]*sharedSA
 	expiry  *time.Timer
+	alarms  alarms
 	closed  bool
 
 	told   chan func() // events and notices, for the goroutine that delivers them
@@ -59,7 +60,7 @@ func Open(o Options) (*Dataplane, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.close(true))
 	}
-	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{},
+	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{}, alarms: alarms{},
 		told: make(chan func(), toldQueue), ending: make(chan struct{})}
 	d.links, err = watchLinks(d.linksChanged)
 	if err != nil {
@@ -67,6 +68,7 @@ func Open(o Options) (*Dataplane, error) {
 		return nil, errors.Join(err, st.close(true))
 	}
 	d.wg.Go(d.deliver)
+	d.wg.Go(d.watchRefused)
 	grantProcs(2 * o.Queues)
 	return d, nil
 }

@@ -149,7 +149,6 @@ func (w *inWorker) packet(eth, ip []byte) {
 	inner, why := sa.openers[w.queue].Open(ip)
 	if why != ipsec.DropNone {
 		w.c.drop(why, 1)
-		w.p.refused(why, sa.portSA)
 		return
 	}
 	p := &w.meta

@@ -27,6 +27,7 @@ import (
 	"getvpn/ipsec/dataplane"
 	"getvpn/ipsec/dataplane/steer"
 	"getvpn/model"
+	"getvpn/model/event"
 )
 
 const gatewayEnv = "GETVPN_TEST_GATEWAY"
@@ -47,6 +48,7 @@ type shown struct {
 	SA      model.SACounters
 	Hits    []uint64
 	Notices []dataplane.Notice
+	Events  []string
 	Err     string
 }
 
@@ -57,6 +59,7 @@ func gatewayMain() error {
 	var d *dataplane.Dataplane
 	var mu sync.Mutex
 	var notices []dataplane.Notice
+	var events []string
 	var p static.Policy
 	for {
 		line, err := in.ReadString('\n')
@@ -73,7 +76,7 @@ func gatewayMain() error {
 				s.Err = err.Error()
 			}
 			mu.Lock()
-			s.Notices = notices
+			s.Notices, s.Events = notices, events
 			mu.Unlock()
 			b, err := json.Marshal(s)
 			if err != nil {
@@ -88,7 +91,12 @@ func gatewayMain() error {
 		}
 		if d == nil {
 			if d, err = dataplane.Open(dataplane.Options{BPFDir: p.BPFDir, Queues: p.Queues, Backend: p.Backend,
-				Notify: func(n dataplane.Notice) { mu.Lock(); notices = append(notices, n); mu.Unlock() }}); err != nil {
+				Notify: func(n dataplane.Notice) { mu.Lock(); notices = append(notices, n); mu.Unlock() },
+				Emit: emitter(func(e event.Event) {
+					mu.Lock()
+					events = append(events, fmt.Sprintf("%T%+v", e, e))
+					mu.Unlock()
+				})}); err != nil {
 				return err
 			}
 		}
@@ -105,6 +113,10 @@ func gatewayMain() error {
 		fmt.Println("up")
 	}
 }
+
+type emitter func(event.Event)
+
+func (f emitter) Emit(e event.Event) { f(e) }
 
 // gateway is such a process.
 type gateway struct {

@@ -41,7 +41,6 @@ type port struct {
 	addrs   atomic.Pointer[[2]netip.Addr]
 	lastErr atomic.Pointer[error]
 	sent    *ipsec.SentRing
-	events  limiter
 }
 
 // sentPackets is how many sealed packets an interface remembers, so that an ICMP error
@@ -101,26 +100,11 @@ func cmpString(a, b string) int {
 // policy finds it there. The kernel tightens and loosens in one atomic step for each
 // direction, outbound first, after the lock. On an error the earlier table stands again.
 func (p *port) install() error {
-	now := time.Now()
-	groups := p.policies()
-	sas, err := p.resolve(groups, now)
-	if err != nil {
-		return err
-	}
-	out, in := ipsec.Compile(groups)
-	mtu := p.link.mtu
-	if mtu == 0 {
-		mtu = 1500
-	}
-	t, err := buildTable(p.gen+1, groups, out, sas, mtu, p.settings)
-	if err != nil {
-		return err
-	}
-	t.hits = p.ruleHits(groups, &out)
-	p.gen++
 	old, oldSAs := p.table.Load(), p.sas
-	p.sas = sas
-	p.table.Store(t)
+	out, in, err := p.newTable()
+	if err != nil {
+		return err
+	}
 	lock, free := p.locked, 0
 	if p.d.steering.attached(p.link.index) {
 		free = p.link.index
@@ -143,6 +127,29 @@ func (p *port) install() error {
 		err = errors.Join(err, p.restoreLock(lock))
 	}
 	return err
+}
+
+// newTable gives the workers what groups say, and returns it for the kernel.
+func (p *port) newTable() (out, in ipsec.Ruleset, err error) {
+	groups := p.policies()
+	sas, err := p.resolve(groups, time.Now())
+	if err != nil {
+		return out, in, err
+	}
+	out, in = ipsec.Compile(groups)
+	mtu := p.link.mtu
+	if mtu == 0 {
+		mtu = 1500
+	}
+	t, err := buildTable(p.gen+1, groups, out, sas, mtu, p.settings)
+	if err != nil {
+		return out, in, err
+	}
+	t.hits = p.ruleHits(groups, &out)
+	p.gen++
+	p.sas = sas
+	p.table.Store(t)
+	return out, in, nil
 }
 
 // resolve finds or makes the SA of every TEK that is still valid, and takes the others

@@ -1,45 +1,13 @@
 package dataplane
 
-// What the dataplane shows of itself, and the events that its workers ask for at most
-// once in a while.
+// What the dataplane shows of itself.
 
 import (
 	"fmt"
-	"sync/atomic"
-	"time"
 
 	"getvpn/ipsec"
 	"getvpn/model"
-	"getvpn/model/event"
 )
-
-// limiter lets one event of a kind through a second.
-type limiter struct {
-	at [ipsec.NumDropReasons]atomic.Int64
-}
-
-func (l *limiter) allow(r ipsec.DropReason) bool {
-	now := int64(time.Since(epoch)) + int64(time.Second)
-	was := l.at[r].Load()
-	return now-was >= int64(time.Second) && l.at[r].CompareAndSwap(was, now)
-}
-
-// refused emits the event of a refused ESP packet, at most one of its kind a second.
-func (p *port) refused(why ipsec.DropReason, sa *portSA) {
-	switch why {
-	case ipsec.DropReplay, ipsec.DropICV:
-	default:
-		return
-	}
-	if !p.events.allow(why) {
-		return
-	}
-	if why == ipsec.DropReplay {
-		p.d.emit(event.ReplayFailed{Group: sa.group})
-	} else {
-		p.d.emit(event.ICVFailed{ID: sa.SPI()})
-	}
-}
 
 // fail remembers the last error of work that nobody waits for.
 func (p *port) fail(err error) {

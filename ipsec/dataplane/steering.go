@@ -168,6 +168,23 @@ func (s *steering) backend() string { return s.s.Backend() }
 
 func (s *steering) close(keep bool) error { return s.s.Close(keep) }
 
+// refused are the counts of packets that an interface's ingress took for clear ones,
+// or for ESP with unknown SPIs.
+type refused struct{ clear, esp uint64 }
+
+// refusals returns them by interface.
+func (s *steering) refusals() (map[int]refused, error) {
+	all, err := s.s.Counters()
+	if err != nil {
+		return nil, fmt.Errorf("dataplane: %w", err)
+	}
+	m := make(map[int]refused, len(all))
+	for wan, c := range all {
+		m[wan] = refused{c.Ingress.Drops[ipsec.DropClearInbound], c.Ingress.Drops[ipsec.DropUnknownSPI]}
+	}
+	return m, nil
+}
+
 // count adds what the programs counted on an interface.
 func (s *steering) count(wan int, i *model.Interface, drops *[ipsec.NumDropReasons]uint64) {
 	all, err := s.s.Counters()

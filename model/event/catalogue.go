@@ -339,7 +339,8 @@ func (GMDeleted) Row() Row {
 
 // ReplayFailed: packets were refused by an anti-replay window; rate limited by the emitter.
 type ReplayFailed struct {
-	Group string `f:"group"`
+	Group   string `f:"group"`
+	Packets uint64 `f:"packets"` // since the last such event
 }
 
 // Row is the catalogue's line.
@@ -352,6 +353,8 @@ type InvalidSPI struct {
 	Dst netip.Addr `f:"dst"`
 	SPI string     `f:"spi"`
 	Src netip.Addr `f:"src"`
+	// Packets are those since the last such event; the addresses are the last one's.
+	Packets uint64 `f:"packets"`
 }
 
 // Row is the catalogue's line.
@@ -365,6 +368,8 @@ type ClearPacketReceived struct {
 	Dst   netip.Addr `f:"dst"`
 	Src   netip.Addr `f:"src"`
 	Proto uint8      `f:"prot"`
+	// Packets are those since the last such event; the addresses are the last one's.
+	Packets uint64 `f:"packets"`
 }
 
 // Row is the catalogue's line.
@@ -374,7 +379,8 @@ func (ClearPacketReceived) Row() Row {
 
 // ICVFailed: the integrity check of ESP packets failed; rate limited by the emitter.
 type ICVFailed struct {
-	ID uint32 `f:"id"`
+	ID      uint32 `f:"id"`
+	Packets uint64 `f:"packets"` // since the last such event
 }
 
 // Row is the catalogue's line.

@@ -50,7 +50,8 @@ func TestCatalogueRowsMatchTheirFields(t *testing.T) {
 			used[fmt.Sprintf(`f:"%s"`, p[1])] = true
 		}
 		for _, tag := range types[name] {
-			if !used[tag] {
+			// A count of packets stands beside the vendor's text, never in it.
+			if !used[tag] && tag != `f:"packets"` {
 				t.Errorf("%s: field %s isn't in %q", name, tag, val(3))
 			}
 			delete(used, tag)

@@ -18,6 +18,7 @@ type builder struct {
 	alias map[string]string // labels that share an instruction: later to first
 	at    string            // label of the next instruction
 	dead  bool
+	clear string // where what is dropped as clear goes, if not to "drop"
 }
 
 func newBuilder() *builder {

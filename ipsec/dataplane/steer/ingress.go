@@ -85,7 +85,9 @@ func ingressSpec(m *maps, cfg, count *ebpf.Map, r *ipsec.Ruleset) (*ebpf.Program
 		b.remember(m, v6, fragGDOI)
 		b.jump("control")
 		b.label("rules" + s)
+		b.clear = "clear" + s
 		b.rules(r, fam)
+		b.clearDrops(m, v6)
 	}
 	b.finish(count, map[string]int32{"injected": statInjected, "control": statControl, "taken": statTaken}, nil)
 	return b.spec("getvpn_ingress", ebpf.SchedCLS)

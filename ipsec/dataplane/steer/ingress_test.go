@@ -92,6 +92,7 @@ func TestIngressTellsOursFromClear(t *testing.T) {
 		return []byte{next, 0, byte(off >> 8), byte(off), 0, 0, 0, 9}
 	}
 	drop, pass, taken := ipsec.DropClearInbound, statControl, statTaken
+	unknown := int32(ipsec.DropUnknownSPI)
 	steps := []struct {
 		name  string
 		frame []byte
@@ -99,13 +100,13 @@ func TestIngressTellsOursFromClear(t *testing.T) {
 		stat  int32
 	}{
 		{"our ESP", v4(50, a, b, 0, 1, ourSPI...), true, taken},
-		{"foreign ESP is clear", v4(50, a, b, 0, 1, foreignSPI...), false, int32(drop)},
-		{"ESP too short for an SPI", v4(50, a, b, 0, 1, 0x11, 0x22, 0x33), false, int32(drop)},
-		{"rest before first", v4(50, a, b, 0x0001, 7, 1, 2, 3, 4), true, int32(drop)},
+		{"foreign ESP", v4(50, a, b, 0, 1, foreignSPI...), false, unknown},
+		{"ESP too short for an SPI", v4(50, a, b, 0, 1, 0x11, 0x22, 0x33), false, unknown},
+		{"rest before first", v4(50, a, b, 0x0001, 7, 1, 2, 3, 4), true, unknown},
 		{"first fragment", v4(50, a, b, 0x2000, 7, ourSPI...), true, taken},
 		{"rest after first", v4(50, a, b, 0x2001, 7, 1, 2, 3, 4), true, taken},
 		{"rest of another protocol", v4(17, a, b, 0x2001, 7, 1, 2, 3, 4), false, int32(drop)},
-		{"rest of another datagram", v4(50, a, b, 0x2001, 8, 1, 2, 3, 4), true, int32(drop)},
+		{"rest of another datagram", v4(50, a, b, 0x2001, 8, 1, 2, 3, 4), true, unknown},
 		{"too big about ours", v4(1, "9.9.9.9", a, 0, 1, join(icmp(3), quote(v4(50, a, b, 0, 1, ourSPI...)))...), true, taken},
 		{"time exceeded about ours", v4(1, "9.9.9.9", a, 0, 1, join(icmp(11), quote(v4(50, a, b, 0, 1, ourSPI...)))...), true, taken},
 		{"too big about foreign", v4(1, "9.9.9.9", a, 0, 1, join(icmp(3), quote(v4(50, a, b, 0, 1, foreignSPI...)))...), false, int32(drop)},
@@ -120,7 +121,7 @@ func TestIngressTellsOursFromClear(t *testing.T) {
 		{"TCP in clear", v4(6, a, b, 0, 1, udp(80)...), false, int32(drop)},
 
 		{"our ESP, IPv6", v6(50, 64, a6, b6, ourSPI...), true, taken},
-		{"foreign ESP, IPv6", v6(50, 64, a6, b6, foreignSPI...), false, int32(drop)},
+		{"foreign ESP, IPv6", v6(50, 64, a6, b6, foreignSPI...), false, unknown},
 		{"ESP behind options, IPv6", v6(60, 64, a6, b6, join([]byte{50, 0, 1, 4, 0, 0, 0, 0}, ourSPI)...), true, taken},
 		{"first fragment, IPv6", v6(44, 64, a6, b6, join(frag6(1, 50), ourSPI)...), true, taken},
 		{"rest, IPv6", v6(44, 64, a6, b6, join(frag6(8, 50), ourSPI)...), true, taken},

@@ -53,6 +53,7 @@ const (
 	skbProtocol    = 16
 	skbVlanPresent = 20
 	skbVlanTCI     = 24
+	skbIfindex     = 40
 )
 
 // What a classifier says (linux/pkt_cls.h): next program, or drop.

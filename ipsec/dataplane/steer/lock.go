@@ -38,12 +38,11 @@ func LockName(name string, wan int, out, in ipsec.Ruleset) error {
 		l.exempt("through", "out")
 		l.exempt("arriving", "in", udpPort(2, portGDOI), udpPort(2, portNATT))
 		l.exempt("transit", "in")
-		outside, inside := l.foreign(nx.MetaKeyOIF, nx.MetaKeyOIFNAME), l.foreign(nx.MetaKeyIIF, nx.MetaKeyIIFNAME)
-		l.rule(l.base("output", nftables.ChainHookOutput), outside, verdict(nx.VerdictJump, "local"))
+		l.leaving(l.base("output", nftables.ChainHookOutput), "local")
 		forward := l.base("forward", nftables.ChainHookForward)
-		l.rule(forward, outside, verdict(nx.VerdictJump, "through"))
-		l.rule(forward, inside, verdict(nx.VerdictJump, "transit"))
-		l.rule(l.base("input", nftables.ChainHookInput), inside, verdict(nx.VerdictJump, "arriving"))
+		l.leaving(forward, "through")
+		l.entering(forward, "transit")
+		l.entering(l.base("input", nftables.ChainHookInput), "arriving")
 	})
 }
 
@@ -108,12 +107,19 @@ func (l *lock) base(name string, hook *nftables.ChainHook) *nftables.Chain {
 		Hooknum: hook, Priority: nftables.ChainPriorityFilter})
 }
 
-// foreign matches packets of incarnations of the interface that aren't the attached
-// one. The index comes first: it decides for nearly all packets.
-func (l *lock) foreign(index, name nx.MetaKey) []nx.Any {
+// leaving sends packets on their way out through a chain, entering those that came in:
+// of incarnations of the interface that aren't the attached one. That one's index comes
+// first, since it decides for nearly all packets.
+func (l *lock) leaving(ch *nftables.Chain, to string)  { l.foreign(ch, nx.MetaKeyOIF, nx.MetaKeyOIFNAME, to) }
+func (l *lock) entering(ch *nftables.Chain, to string) { l.foreign(ch, nx.MetaKeyIIF, nx.MetaKeyIIFNAME, to) }
+
+func (l *lock) foreign(ch *nftables.Chain, index, name nx.MetaKey, to string) {
+	if l.wan != 0 {
+		l.rule(ch, meta(index, nx.CmpOpEq, binary.NativeEndian.AppendUint32(nil, l.wan)), verdict(nx.VerdictAccept, ""))
+	}
 	ifname := make([]byte, unix.IFNAMSIZ)
 	copy(ifname, l.name)
-	return slices.Concat(meta(index, nx.CmpOpNeq, binary.NativeEndian.AppendUint32(nil, l.wan)), meta(name, nx.CmpOpEq, ifname))
+	l.rule(ch, meta(name, nx.CmpOpEq, ifname), verdict(nx.VerdictJump, to))
 }
 
 // exempt makes a chain that sends packets on to a policy, but for what an exemption

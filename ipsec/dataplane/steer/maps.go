@@ -15,6 +15,7 @@ type maps struct {
 	sockets *ebpf.Map // socket cookie → 1
 	local   *ebpf.Map // address of 16 octets (IPv4-mapped) → 1
 	frags   *ebpf.Map // fragKey → fragTaken or fragGDOI, LRU
+	refused *ebpf.Map // interface index, kind → addresses, SPI, protocol of the last such packet, LRU
 }
 
 const (
@@ -22,6 +23,7 @@ const (
 	maxSockets = 1024
 	maxLocal   = 4096
 	maxFrags   = 4096
+	maxRefused = 1024
 )
 
 // openMaps makes the maps, or adopts those pinned under dir that still fit.
@@ -35,6 +37,7 @@ func openMaps(dir string) (*maps, error) {
 		{&m.sockets, ebpf.MapSpec{Name: "getvpn_socks", Type: ebpf.Hash, KeySize: 8, ValueSize: 4, MaxEntries: maxSockets}},
 		{&m.local, ebpf.MapSpec{Name: "getvpn_local", Type: ebpf.Hash, KeySize: 16, ValueSize: 4, MaxEntries: maxLocal}},
 		{&m.frags, ebpf.MapSpec{Name: "getvpn_frags", Type: ebpf.LRUHash, KeySize: 40, ValueSize: 4, MaxEntries: maxFrags}},
+		{&m.refused, ebpf.MapSpec{Name: "getvpn_refused", Type: ebpf.LRUHash, KeySize: 8, ValueSize: 40, MaxEntries: maxRefused}},
 	} {
 		p := ""
 		if dir != "" {
@@ -74,7 +77,7 @@ func openMap(p string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	return m, nil
 }
 
-func (m *maps) all() []*ebpf.Map { return []*ebpf.Map{m.spis, m.sockets, m.local, m.frags} }
+func (m *maps) all() []*ebpf.Map { return []*ebpf.Map{m.spis, m.sockets, m.local, m.frags, m.refused} }
 
 func (m *maps) close() {
 	for _, x := range m.all() {

@@ -62,7 +62,11 @@ func (b *builder) rules(r *ipsec.Ruleset, fam ipsec.Family) {
 		case ipsec.Pass:
 			b.jump("pass")
 		case ipsec.Drop:
-			b.jump("drop")
+			if why == ipsec.DropClearInbound && b.clear != "" {
+				b.jump(b.clear)
+			} else {
+				b.jump("drop")
+			}
 		case ipsec.Protect:
 			b.jump("protect")
 		}

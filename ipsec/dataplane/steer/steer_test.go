@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,8 +136,17 @@ func TestInbound(t *testing.T) {
 			t.Fatalf("host got %q", b)
 		}
 		c := counters(t, s, n.wan).Ingress
-		if c.Drops[ipsec.DropClearInbound] != 4 || c.Drops[ipsec.DropMalformed] != 1 || c.Control != 1 || c.Taken != 2 || c.Injected != 2 {
+		if c.Drops[ipsec.DropClearInbound] != 3 || c.Drops[ipsec.DropUnknownSPI] != 1 || c.Drops[ipsec.DropMalformed] != 1 || c.Control != 1 || c.Taken != 2 || c.Injected != 2 {
 			t.Errorf("counters %+v", c)
+		}
+		from, to := netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.1.0.1")
+		for esp, want := range map[bool]Refused{false: {from, to, protoUDP, 0}, true: {from, to, protoESP, 0x55667788}} {
+			if r, ok, err := s.TakeRefused(n.wan, esp); r != want || !ok || err != nil {
+				t.Errorf("refused %+v %v %v, want %+v", r, ok, err, want)
+			}
+			if r, ok, err := s.TakeRefused(n.wan, esp); ok || err != nil {
+				t.Errorf("refused twice: %+v %v", r, err)
+			}
 		}
 	})
 }
