@@ -202,8 +202,8 @@ func TestMemberOnDebiansKernelUsesClsact(t *testing.T) {
 func transfer(t *testing.T, g *Guest) {
 	t.Helper()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
-	must(t, g, "nc -l -p 5001 < /dev/null > /got 2> /nclog & echo listening")
-	sender := exec.Command("ip", "netns", "exec", memberNS, "nc", "-N", "-s", ours, "-w", "20", theirs, "5001")
+	must(t, g, "nc -l -p 5001 < /dev/null > /got 2> /nclog & until netstat -ltn | grep -q :5001; do usleep 50000; done")
+	sender := exec.Command("ip", "netns", "exec", memberNS, "socat", "-u", "STDIN", "TCP:"+theirs+":5001,bind="+ours+",connect-timeout=20")
 	sender.Stdin = bytes.NewReader(data)
 	if out, err := sender.CombinedOutput(); err != nil {
 		t.Fatalf("transfer: %v: %s", err, out)
