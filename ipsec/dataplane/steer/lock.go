@@ -110,8 +110,12 @@ func (l *lock) base(name string, hook *nftables.ChainHook) *nftables.Chain {
 // leaving sends packets on their way out through a chain, entering those that came in:
 // of incarnations of the interface that aren't the attached one. That one's index comes
 // first, since it decides for nearly all packets.
-func (l *lock) leaving(ch *nftables.Chain, to string)  { l.foreign(ch, nx.MetaKeyOIF, nx.MetaKeyOIFNAME, to) }
-func (l *lock) entering(ch *nftables.Chain, to string) { l.foreign(ch, nx.MetaKeyIIF, nx.MetaKeyIIFNAME, to) }
+func (l *lock) leaving(ch *nftables.Chain, to string) {
+	l.foreign(ch, nx.MetaKeyOIF, nx.MetaKeyOIFNAME, to)
+}
+func (l *lock) entering(ch *nftables.Chain, to string) {
+	l.foreign(ch, nx.MetaKeyIIF, nx.MetaKeyIIFNAME, to)
+}
 
 func (l *lock) foreign(ch *nftables.Chain, index, name nx.MetaKey, to string) {
 	if l.wan != 0 {
