@@ -5,18 +5,50 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 
 	"getvpn/config"
+	"getvpn/gdoi/gm"
+	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
+	"getvpn/ipsec"
+	"getvpn/ipsec/dataplane"
 	"getvpn/model"
 	"getvpn/model/event"
+	"getvpn/syslog"
 )
 
-// Reload reads the file again and applies it. A bad file changes nothing.
+// plan is a configuration with all that can be worked out of it before anything is
+// changed.
+type plan struct {
+	cfg     *config.Config
+	setups  []memberSetup
+	servers map[string]*ks.Setup
+	ike     *ike.Config
+	notes   []string
+	ifs     map[string]dataplane.InterfaceSettings
+}
+
+func (d *Daemon) plan(c *config.Config) (*plan, error) {
+	p := &plan{cfg: c, ifs: interfaceSettings(c, d.o.addrs)}
+	var err error
+	if p.setups, err = memberSetups(c); err != nil {
+		return nil, err
+	}
+	if p.servers, err = d.resolve(c); err != nil {
+		return nil, err
+	}
+	p.ike, p.notes = ikeConfig(c)
+	return p, nil
+}
+
+// Reload reads the file again and applies it. A bad file changes nothing, nor does one
+// that says what is in force already.
 func (d *Daemon) Reload(source string) error {
 	c, err := load(d.o.ConfigFile, d.o.Console)
 	if err != nil {
@@ -24,90 +56,167 @@ func (d *Daemon) Reload(source string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.apply(c); err != nil {
-		return err
+	if d.partly || !config.Equal(c, d.cfg) {
+		if err := d.apply(c); err != nil {
+			return err
+		}
 	}
 	d.bus.Emit(event.ConfigChanged{Source: source, User: "root"})
 	return nil
 }
 
 // apply makes c the configuration in force. Whatever can be wrong with it is found
-// before anything is changed. The caller holds the lock.
+// before anything is changed; if the system refuses nevertheless, the configuration
+// before is applied again. The caller holds the lock.
 func (d *Daemon) apply(c *config.Config) error {
-	setups, err := memberSetups(c)
+	p, err := d.plan(c)
 	if err != nil {
 		return err
 	}
-	servers, err := d.resolve(c)
-	if err != nil {
-		return err
+	old := d.cfg
+	d.partly = true
+	if err := d.change(p); err != nil {
+		back, again := d.plan(old)
+		if again == nil {
+			again = d.change(back)
+		}
+		d.cfg, d.partly = old, again != nil
+		if again != nil {
+			again = fmt.Errorf("going back to the configuration before: %w", again)
+		}
+		return errors.Join(err, again)
 	}
-	if len(setups) > 0 && d.plane == nil {
+	d.partly = false
+	return nil
+}
+
+func (d *Daemon) change(p *plan) error {
+	logging := d.cfg.Logging
+	if (d.ep == nil) || len(p.setups) > 0 && d.plane == nil {
 		// Sockets that were opened without a dataplane aren't exempt from its policy.
 		if err := d.down(true); err != nil {
 			d.log.Warn("restarting for the dataplane", "error", err)
 		}
-		return d.up(c, setups, servers)
+		if err := d.up(p); err != nil {
+			return errors.Join(err, d.down(true))
+		}
+	} else {
+		if d.plane != nil {
+			if err := d.configure(p.ifs); err != nil {
+				return err
+			}
+		}
+		if err := d.applyMembers(p.cfg, p.setups); err != nil {
+			return err
+		}
+		if err := d.applyServers(p.servers); err != nil {
+			return err
+		}
+		d.tell(p.notes)
+		d.ep.SetConfig(p.ike)
+		d.cfg = p.cfg
 	}
-	cfg, notes := ikeConfig(c)
+	d.store.Update(func(s *model.Snapshot) { s.Hostname = p.cfg.Hostname })
+	if !reflect.DeepEqual(logging, p.cfg.Logging) {
+		d.startSinks(p.cfg)
+	}
+	return nil
+}
+
+// tell says on the console what of a configuration isn't used.
+func (d *Daemon) tell(notes []string) {
 	for _, n := range notes {
 		fmt.Fprintln(d.o.Console, "%", n)
 	}
-	d.ep.SetConfig(cfg)
-	if d.plane != nil {
-		for name, s := range interfaceSettings(c, d.o.addrs) {
-			if err := d.plane.Configure(name, s); err != nil {
-				return fmt.Errorf("interface %s: %w", name, err)
-			}
-		}
-	}
-	d.cfg = c
-	d.store.Update(func(s *model.Snapshot) { s.Hostname = c.Hostname })
-	if err := d.applyMembers(c, setups); err != nil {
-		return err
-	}
-	return d.applyServers(servers)
 }
 
+// configure tells the dataplane what has changed of the interfaces' settings.
+func (d *Daemon) configure(want map[string]dataplane.InterfaceSettings) error {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if s, ok := d.ifs[name]; ok && s == want[name] {
+			continue
+		}
+		if err := d.plane.Configure(name, want[name]); err != nil {
+			return fmt.Errorf("interface %s: %w", name, err)
+		}
+		d.ifs[name] = want[name]
+	}
+	return nil
+}
+
+// startSinks makes the log lines go where c says, in place of where they went.
+func (d *Daemon) startSinks(c *config.Config) {
+	o := syslog.Options{}
+	if c.Logging.Console {
+		o.Console = d.o.Console
+	}
+	for _, h := range c.Logging.Hosts {
+		o.Hosts = append(o.Hosts, netip.AddrPortFrom(h.Addr, h.Port))
+	}
+	l := syslog.New(o)
+	old := d.lines
+	d.lines = d.bus.Subscribe("syslog", 4096)
+	if old != nil {
+		d.bus.Unsubscribe(old) // it still writes what it has
+	}
+	sub := d.lines
+	d.sinks.Go(func() { l.Run(sub) })
+}
+
+// applyMembers stops members whose setup changed, brings the new policy of all groups
+// into force, then takes away what isn't wanted any more, then starts the new members.
 func (d *Daemon) applyMembers(c *config.Config, setups []memberSetup) error {
 	want := map[string]memberSetup{}
 	for _, s := range setups {
 		want[s.Group.Name] = s
 	}
+	was := map[string]*gmRun{}
 	for n, m := range maps.Clone(d.members) {
-		s, ok := want[n]
-		if ok && reflect.DeepEqual(s, m.setup) {
+		if s, ok := want[n]; ok && reflect.DeepEqual(s, m.setup) {
 			delete(want, n)
 			continue
 		}
 		m.stop()
 		delete(d.members, n)
-		if !ok {
-			if err := m.member.Leave(); err != nil {
-				return fmt.Errorf("group %s: %w", n, err)
+		was[n] = m
+	}
+	var first []ipsec.GroupPolicy
+	fresh := map[string]*gmRun{}
+	for _, n := range slices.Sorted(maps.Keys(want)) {
+		m := d.newMember(c, want[n])
+		fresh[n] = m
+		for _, p := range m.member.Prepare() {
+			// Keys that are in force stay until the member has newer ones.
+			if p.State == ipsec.Unregistered || was[n] == nil || !was[n].on(p.Interface) {
+				first = append(first, p)
 			}
+		}
+	}
+	var errs []error
+	if len(first) > 0 {
+		errs = append(errs, d.plane.InstallAll(first))
+	}
+	for _, n := range slices.Sorted(maps.Keys(was)) {
+		m := was[n]
+		if fresh[n] == nil {
+			errs = append(errs, m.member.Leave())
 			continue
 		}
 		for _, a := range m.setup.Attach { // interfaces that it leaves
-			still := false
-			for _, b := range s.Attach {
-				still = still || b.Interface == a.Interface
-			}
-			if !still {
-				if err := d.plane.Remove(n, a.Interface); err != nil {
-					return fmt.Errorf("group %s: %w", n, err)
-				}
+			if !fresh[n].on(a.Interface) {
+				errs = append(errs, d.plane.Remove(n, a.Interface))
 			}
 		}
 	}
-	for _, n := range slices.Sorted(maps.Keys(want)) {
-		m, err := d.newMember(c, want[n])
-		if err != nil {
-			return err
-		}
+	for n, m := range fresh {
 		d.run(n, m)
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// on reports whether the member has a map on the interface.
+func (m *gmRun) on(iface string) bool {
+	return slices.ContainsFunc(m.setup.Attach, func(a gm.Attachment) bool { return a.Interface == iface })
 }
 
 // resolve prepares the key server's groups of c.

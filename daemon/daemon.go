@@ -19,10 +19,10 @@ import (
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
+	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
 	"getvpn/model"
 	"getvpn/model/event"
-	"getvpn/syslog"
 )
 
 // Options of a daemon.
@@ -46,6 +46,7 @@ type Options struct {
 // Plane is the dataplane as the daemon uses it.
 type Plane interface {
 	gm.Installer
+	InstallAll([]ipsec.GroupPolicy) error
 	Configure(iface string, s dataplane.InterfaceSettings) error
 	Exempt(syscall.RawConn) error
 	SetLocal([]netip.Addr) error
@@ -63,12 +64,15 @@ type Daemon struct {
 	bus   *event.Bus
 	log   *slog.Logger
 	sinks sync.WaitGroup
+	lines *event.Sub // the log lines' sink
 
 	lock    *os.File // of the state directory
 	control net.Listener
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
 	cfg     *config.Config
+	partly  bool                                   // an attempt to change it failed half-way
+	ifs     map[string]dataplane.InterfaceSettings // as the dataplane was told
 	plane   Plane
 	ep      *ike.Endpoint
 	srv     *ks.Server
@@ -112,6 +116,14 @@ func load(file string, w io.Writer) (*config.Config, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	// A reference that leads nowhere could leave an interface unprotected: such a file
+	// is refused like one that doesn't parse.
+	if err := config.Problems(file, c); err != nil {
+		return nil, err
+	}
+	if st, err := os.Stat(file); err == nil && st.Mode().Perm()&0o077 != 0 && len(c.Keys) > 0 {
+		fmt.Fprintf(w, "%s: mode %04o lets others read the pre-shared keys in it: use 0600\n", file, st.Mode().Perm())
 	}
 	return c, nil
 }
@@ -166,11 +178,7 @@ func Start(o Options) (*Daemon, error) {
 
 // begin finds whatever can be wrong before it touches the system.
 func (d *Daemon) begin(c *config.Config) error {
-	setups, err := memberSetups(c)
-	if err != nil {
-		return err
-	}
-	servers, err := d.resolve(c)
+	p, err := d.plan(c)
 	if err != nil {
 		return err
 	}
@@ -179,7 +187,7 @@ func (d *Daemon) begin(c *config.Config) error {
 			return err
 		}
 	}
-	return d.up(c, setups, servers)
+	return d.up(p)
 }
 
 // finish ends what Start made before the configuration was brought up.
@@ -204,43 +212,36 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-func (d *Daemon) startSinks(c *config.Config) {
-	o := syslog.Options{}
-	if c.Logging.Console {
-		o.Console = d.o.Console
-	}
-	for _, h := range c.Logging.Hosts {
-		o.Hosts = append(o.Hosts, netip.AddrPortFrom(h.Addr, h.Port))
-	}
-	l := syslog.New(o)
-	sub := d.bus.Subscribe("syslog", 4096)
-	d.sinks.Go(func() { l.Run(sub) })
-}
-
 // up brings a configuration up from nothing. The caller holds the lock.
-func (d *Daemon) up(c *config.Config, setups []memberSetup, servers map[string]*ks.Setup) error {
-	d.cfg = c
+func (d *Daemon) up(p *plan) error {
+	d.cfg = p.cfg
 	ctx, cancel := context.WithCancel(context.Background())
 	d.end = cancel
-	if len(setups) > 0 {
-		if err := d.openDataplane(ctx, c); err != nil {
+	if err := forgetOthers(d.o.StateDir, p.setups); err != nil {
+		d.log.Warn("lists of groups that are gone", "error", err)
+	}
+	members := map[string]*gmRun{}
+	if len(p.setups) > 0 {
+		if err := d.openDataplane(ctx, p); err != nil {
+			return err
+		}
+		var first []ipsec.GroupPolicy
+		for _, s := range p.setups {
+			m := d.newMember(p.cfg, s)
+			members[s.Group.Name] = m
+			first = append(first, m.member.Prepare()...)
+		}
+		// What must be closed, before anything else.
+		if err := d.plane.InstallAll(first); err != nil {
 			return err
 		}
 	} else {
 		d.removeLeftovers()
 	}
-	members := map[string]*gmRun{}
-	for _, s := range setups {
-		m, err := d.newMember(c, s) // closes what must be closed, before anything else
-		if err != nil {
-			return err
-		}
-		members[s.Group.Name] = m
-	}
-	if err := d.openEndpoint(c); err != nil {
+	if err := d.openEndpoint(p); err != nil {
 		return err
 	}
-	if err := d.applyServers(servers); err != nil {
+	if err := d.applyServers(p.servers); err != nil {
 		return err
 	}
 	for n, m := range members {
@@ -249,16 +250,14 @@ func (d *Daemon) up(c *config.Config, setups []memberSetup, servers map[string]*
 	return nil
 }
 
-func (d *Daemon) openDataplane(ctx context.Context, c *config.Config) error {
+func (d *Daemon) openDataplane(ctx context.Context, pl *plan) error {
 	p, err := d.o.openPlane(dataplane.Options{BPFDir: d.o.BPFDir, Queues: d.o.Queues, Emit: d.bus, Notify: d.noticed, Store: d.store})
 	if err != nil {
 		return fmt.Errorf("dataplane: %w", err)
 	}
-	d.plane = p
-	for name, s := range interfaceSettings(c, d.o.addrs) {
-		if err := p.Configure(name, s); err != nil {
-			return fmt.Errorf("interface %s: %w", name, err)
-		}
+	d.plane, d.ifs = p, map[string]dataplane.InterfaceSettings{}
+	if err := d.configure(pl.ifs); err != nil {
+		return err
 	}
 	local := func() {
 		if err := p.SetLocal(d.o.addrs.all()); err != nil {
@@ -300,12 +299,9 @@ func (d *Daemon) settle(p Plane) bool {
 	return true
 }
 
-func (d *Daemon) openEndpoint(c *config.Config) error {
-	cfg, notes := ikeConfig(c)
-	for _, n := range notes {
-		fmt.Fprintln(d.o.Console, "%", n)
-	}
-	o := ike.Options{Config: cfg, Store: d.store, Events: d.bus, Log: d.log, Listen: d.o.listen,
+func (d *Daemon) openEndpoint(p *plan) error {
+	d.tell(p.notes)
+	o := ike.Options{Config: p.ike, Store: d.store, Events: d.bus, Log: d.log, Listen: d.o.listen,
 		VendorIDs: [][]byte{gdoi.OurCapability().VendorID()}}
 	if d.plane != nil {
 		o.Control = d.plane.Exempt
@@ -322,13 +318,10 @@ func (d *Daemon) openEndpoint(c *config.Config) error {
 	return nil
 }
 
-func (d *Daemon) newMember(c *config.Config, s memberSetup) (*gmRun, error) {
+func (d *Daemon) newMember(c *config.Config, s memberSetup) *gmRun {
 	m := gm.New(gm.Options{Group: s.Group, Attach: s.Attach, Local: localSource(c, s, d.o.addrs), Puller: lazyPuller{d},
-		Inst: d.plane, Store: d.store, Events: d.bus, Log: d.log})
-	if err := m.Prepare(); err != nil {
-		return nil, fmt.Errorf("group %s: %w", s.Group.Name, err)
-	}
-	return &gmRun{member: m, setup: s}, nil
+		Inst: d.plane, Store: d.store, Events: d.bus, Log: d.log, Memory: newMemory(d.o.StateDir, &s.Group)})
+	return &gmRun{member: m, setup: s}
 }
 
 // lazyPuller reaches the endpoint that is there when a member registers: members are
@@ -408,6 +401,9 @@ func (d *Daemon) Stop() error {
 	}
 	d.mu.Lock()
 	err := d.down(!d.o.Flush)
+	if d.o.Flush {
+		err = errors.Join(err, forgetOthers(d.o.StateDir, nil))
+	}
 	d.mu.Unlock()
 	d.bus.Emit(event.GDOIOnOff{State: "OFF"})
 	d.finish()

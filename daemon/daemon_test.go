@@ -82,6 +82,13 @@ type fakePlane struct {
 	mu   sync.Mutex
 	log  []string
 	last map[string]ipsec.GroupPolicy
+	full string // an interface without room
+}
+
+func (p *fakePlane) refuse(iface string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.full = iface
 }
 
 func (p *fakePlane) note(s string) {
@@ -94,7 +101,22 @@ func (p *fakePlane) Install(g ipsec.GroupPolicy) error {
 	p.note("install " + g.Group + " " + g.Interface)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if g.Interface == p.full {
+		return errRoom
+	}
 	p.last[g.Group+" "+g.Interface] = g
+	return nil
+}
+
+func (p *fakePlane) InstallAll(l []ipsec.GroupPolicy) error {
+	if len(l) > 1 {
+		p.note("together")
+	}
+	for _, g := range l {
+		if err := p.Install(g); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -210,6 +232,14 @@ func start(t *testing.T, dir string, n *memory, addr, conf string) (*rig, error)
 		openPlane: func(dataplane.Options) (Plane, error) { r.plane.note("open"); return r.plane, nil }})
 	r.d = d
 	return r, err
+}
+
+// lines counts what was logged.
+func (r *rig) lines() int {
+	w := r.d.o.Console.(*lockedWriter)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return bytes.Count(r.out.Bytes(), []byte("\n"))
 }
 
 // A key server and a member from their configuration files: fail-close first, then the

@@ -39,7 +39,15 @@ type Attachment struct {
 	FailClose ipsec.FailClose
 }
 
-// Options of a member. Log may be nil.
+// Memory keeps a group's downloaded list, never its keys, past the end of the process.
+type Memory interface {
+	// Load returns what was saved last, nil if nothing was.
+	Load() ([]ipsec.ACE, error)
+	Save([]ipsec.ACE) error
+	Forget() error
+}
+
+// Options of a member. Log and Memory may be nil.
 type Options struct {
 	Group  config.Group
 	Attach []Attachment
@@ -50,6 +58,7 @@ type Options struct {
 	Store  *model.Store
 	Events event.Emitter
 	Log    *slog.Logger
+	Memory Memory
 	// Random gives numbers in [0, 1) for jitter; nil: math/rand.
 	Random func() float64
 }
@@ -65,11 +74,12 @@ type Member struct {
 
 	// Below: the actor's own.
 	h          holdings
-	registered bool      // a policy is installed
-	server     int       // of the list, being tried
-	round      int       // full rounds of the list without success
-	attempt    time.Time // when to try next; zero: never
-	running    bool      // an attempt is under way
+	saved      []ipsec.ACE // the list that Memory has
+	registered bool        // a policy is installed
+	server     int         // of the list, being tried
+	round      int         // full rounds of the list without success
+	attempt    time.Time   // when to try next; zero: never
+	running    bool        // an attempt is under way
 	results    chan result
 	seen       map[uint32]bool // SPIs whose sequence end was acted upon
 	pub        model.GMGroup
@@ -113,18 +123,25 @@ func identity(g *config.Group) model.GroupID {
 	return model.GroupID{Addr: g.Address}
 }
 
-// Prepare closes what must be closed before anything else runs: it puts fail-close maps into the kernel
-// and publishes the group as unregistered. Without an active fail-close map it leaves
-// the dataplane alone: an earlier process may have left its policy there, and that
-// must stand until a new one takes its place.
-func (m *Member) Prepare() error {
-	var first error
+// Prepare publishes the group as unregistered and returns what the caller has to
+// install before anything else runs, for all groups of an interface at once: active
+// fail-close maps, else the list that an earlier process had, whose permits drop for
+// want of keys. Without either the group is open (the vendor's default) and nothing is
+// returned: what an earlier process may have left in the kernel stands until a
+// policy takes its place.
+func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
+	m.recall()
+	entries, _ := m.h.policy(time.Now())
 	for _, a := range m.o.Attach {
-		if a.FailClose.Active {
-			if err := m.o.Inst.Install(m.policyFor(a, nil, nil)); err != nil && first == nil {
-				first = err
-			}
+		p := m.policyFor(a, nil, nil)
+		switch {
+		case a.FailClose.Active:
+		case len(entries) > 0:
+			p.State, p.Entries = ipsec.Registered, entries
+		default:
+			continue
 		}
+		policies = append(policies, p)
 	}
 	m.publish(time.Now())
 	for _, a := range m.o.Attach {
@@ -135,11 +152,12 @@ func (m *Member) Prepare() error {
 			}
 		}
 	}
-	return first
+	return policies
 }
 
 // Clear is the operator's "clear crypto gdoi": the member registers again at once.
-// What it holds stays in use until the new policy is there.
+// What it holds stays in use until the new policy is there. A list of an earlier
+// process goes: until it has registered the member is as one that never was.
 func (m *Member) Clear() {
 	m.mu.Lock()
 	m.clear = true
@@ -200,6 +218,11 @@ func (m *Member) Leave() error {
 			first = err
 		}
 		m.o.Events.Emit(event.GMCryptoMapDetach{Group: m.o.Group.Name})
+	}
+	if m.o.Memory != nil {
+		if err := m.o.Memory.Forget(); err != nil && first == nil {
+			first = err
+		}
 	}
 	m.o.Store.Update(func(s *model.Snapshot) { s.Members = without(s.Members, m.o.Group.Name) })
 	m.o.Events.Emit(event.GMUnregister{Group: m.o.Group.Name})
@@ -263,6 +286,7 @@ func (m *Member) requests() {
 	again := false
 	if clear {
 		m.o.Events.Emit(event.GMClearRegister{Group: m.o.Group.Name})
+		m.forget()
 		again = true
 	}
 	for spi := range near {

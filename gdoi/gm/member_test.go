@@ -135,8 +135,8 @@ func (r *rig) run(t *testing.T) {
 func TestRegistersInstallsPublishesEmits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(pullFunc(func(context.Context, PullRequest) (*PullResult, error) { return offer(tekOf(300, time.Hour)), nil }))
-		if err := r.m.Prepare(); err != nil || r.plane.count() != 0 {
-			t.Fatal("the dataplane was touched before there is a policy", err)
+		if p := r.m.Prepare(); len(p) != 0 {
+			t.Fatal("a policy before there is one", p)
 		}
 		r.run(t)
 		synctest.Wait()
@@ -161,7 +161,9 @@ func TestFailCloseIsInstalledFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(pullFunc(func(ctx context.Context, _ PullRequest) (*PullResult, error) { <-ctx.Done(); return nil, ctx.Err() }),
 			Attachment{Interface: "eth0", FailClose: ipsec.FailClose{Active: true, ACEs: []ipsec.ACE{ssh}}})
-		r.m.Prepare()
+		for _, p := range r.m.Prepare() {
+			r.plane.Install(p)
+		}
 		if r.plane.count() != 1 || r.plane.policy().State != ipsec.Unregistered || !r.plane.policy().FailClose.Active {
 			t.Errorf("installed %+v", r.plane.policy())
 		}

@@ -282,8 +282,8 @@ func startGM(t *testing.T, n *network, a netip.Addr, psk string, joins ...join) 
 	for i, j := range joins {
 		x := gm.New(gm.Options{Group: config.Group{Name: j.name, HasNumber: true, Number: j.number, Servers: j.servers, Interop: j.interop},
 			Attach: []gm.Attachment{{Interface: "eth0", MapName: "M", MapSeq: 10 * (i + 1)}}, Local: func(netip.Addr) netip.Addr { return a }, Puller: p, Inst: m.plane, Store: m.store, Events: m.bus})
-		if err := x.Prepare(); err != nil {
-			t.Fatal(err)
+		if p := x.Prepare(); len(p) != 0 {
+			t.Fatal(p)
 		}
 		m.groups[j.name] = x
 		m.wg.Go(func() { x.Run(ctx) })

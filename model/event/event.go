@@ -6,6 +6,7 @@ package event
 
 import (
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,16 @@ func (b *Bus) Subscribe(name string, size int) *Sub {
 	defer b.mu.Unlock()
 	b.subs = append(b.subs, s)
 	return s
+}
+
+// Unsubscribe ends a sink: its channel is closed, what waits in it can still be read.
+func (b *Bus) Unsubscribe(s *Sub) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := slices.Index(b.subs, s); i >= 0 {
+		b.subs = slices.Delete(b.subs, i, i+1)
+		close(s.c)
+	}
 }
 
 // Emit numbers and dispatches e.
