@@ -4,8 +4,14 @@ package daemon
 // process left on a host that protects none any more.
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
@@ -26,16 +32,32 @@ func LockOnly(o Options) error {
 	if err != nil {
 		return err
 	}
-	running, err := own(o.StateDir) // a running daemon's interfaces would lose their traffic
-	if err != nil {
+	// A running daemon's interfaces would lose their traffic.
+	if err := unused(o.StateDir); err != nil {
 		return err
 	}
-	defer running.Close()
 	closed, err := dataplane.LockInterfaces(unregistered(setups))
 	for _, name := range closed {
 		fmt.Fprintf(o.Console, "%s is closed until getvpnd attaches to it\n", name)
 	}
 	return err
+}
+
+// unused reports whether no daemon owns the state directory. It creates nothing there:
+// who runs this needn't be the daemon's user.
+func unused(dir string) error {
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("state directory: a daemon uses %s", dir)
+	}
+	return nil
 }
 
 // unregistered is the policy of members before their first registration.
