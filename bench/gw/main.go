@@ -42,7 +42,7 @@ func run() error {
 		return err
 	}
 	defer d.Close(false)
-	g, err := p.Group()
+	g, err := p.GroupPolicy()
 	if err != nil {
 		return err
 	}

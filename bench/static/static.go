@@ -3,6 +3,7 @@
 package static
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -16,6 +17,8 @@ import (
 
 // Policy describes one gateway. All permitted traffic uses one TEK.
 type Policy struct {
+	Group      string // empty: "bench"
+	MapSeq     int    // 0: 10
 	BPFDir     string
 	Backend    string
 	Interface  string
@@ -33,8 +36,8 @@ type Policy struct {
 	CPUProfile string
 }
 
-// Group is the policy as the dataplane takes it.
-func (p *Policy) Group() (ipsec.GroupPolicy, error) {
+// GroupPolicy is the policy as the dataplane takes it.
+func (p *Policy) GroupPolicy() (ipsec.GroupPolicy, error) {
 	tr := ipsec.Transform{Cipher: ipsec.CipherAESGCM, KeyBits: 128}
 	if p.Transform != nil {
 		tr = *p.Transform
@@ -58,7 +61,7 @@ func (p *Policy) Group() (ipsec.GroupPolicy, error) {
 	if tr.Counter() {
 		tek.SIDBits, tek.SIDs = 24, []uint32{p.SID}
 	}
-	g := ipsec.GroupPolicy{Group: "bench", Interface: p.Interface, MapSeq: 10, State: ipsec.Registered, TEKs: []ipsec.TEK{tek}}
+	g := ipsec.GroupPolicy{Group: cmp.Or(p.Group, "bench"), Interface: p.Interface, MapSeq: cmp.Or(p.MapSeq, 10), State: ipsec.Registered, TEKs: []ipsec.TEK{tek}}
 	add := func(a ipsec.Action, src, dst netip.Prefix) {
 		f := ipsec.IPv4
 		if src.Addr().Is6() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"getvpn/ipsec"
+	"getvpn/ipsec/dataplane/steer"
 	"getvpn/model"
 	"getvpn/model/event"
 )
@@ -32,6 +33,7 @@ type Dataplane struct {
 
 	told   chan func() // events and notices, for the goroutine that delivers them
 	links  *linkWatch
+	locks  *steer.LockWatch
 	ending chan struct{}
 	wg     sync.WaitGroup
 }
@@ -64,6 +66,12 @@ func Open(o Options) (*Dataplane, error) {
 		told: make(chan func(), toldQueue), ending: make(chan struct{})}
 	d.links, err = watchLinks(d.linksChanged)
 	if err != nil {
+		ic.close()
+		return nil, errors.Join(err, st.close(true))
+	}
+	d.locks, err = steer.WatchLocks(d.locksChanged)
+	if err != nil {
+		d.links.close()
 		ic.close()
 		return nil, errors.Join(err, st.close(true))
 	}
@@ -336,6 +344,7 @@ func (d *Dataplane) Close(keepPolicy bool) error {
 	d.mu.Unlock()
 	d.icmp.close()
 	d.links.close()
+	d.locks.Close()
 	close(d.ending)
 	d.wg.Wait()
 	grantProcs(-2 * d.o.Queues)

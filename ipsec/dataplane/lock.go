@@ -75,6 +75,28 @@ func (p *port) restoreLock(was *nameLock) error {
 	return p.lock(was.index, &was.out, &was.in)
 }
 
+// locksChanged puts back what somebody took away, as services that reload a whole nft
+// ruleset do.
+func (d *Dataplane) locksChanged() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	names, err := steer.Locked()
+	if err != nil {
+		return // nobody knows what is there; the next change will tell
+	}
+	for _, p := range d.ports {
+		l := p.locked
+		if l == nil || open(&l.out) && open(&l.in) || slices.Contains(names, l.device) {
+			continue
+		}
+		p.locked = nil
+		p.fail(p.lock(l.index, &l.out, &l.in))
+	}
+}
+
 func (p *port) unlock() error {
 	name := p.device
 	if p.locked != nil {

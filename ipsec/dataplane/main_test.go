@@ -45,7 +45,8 @@ func TestMain(m *testing.M) {
 // shown is what a gateway process answers.
 type shown struct {
 	Model   model.Dataplane
-	SA      model.SACounters
+	SA      model.SACounters            // of the policy installed last
+	SAs     map[uint32]model.SACounters // of all that were installed
 	Hits    []uint64
 	Notices []dataplane.Notice
 	Events  []string
@@ -61,6 +62,7 @@ func gatewayMain() error {
 	var notices []dataplane.Notice
 	var events []string
 	var p static.Policy
+	installed := map[uint32]bool{}
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -70,7 +72,10 @@ func gatewayMain() error {
 			return nil
 		}
 		if line == "show\n" {
-			s := shown{Model: d.Model(), Hits: d.RuleHits("bench", p.Interface)}
+			s := shown{Model: d.Model(), Hits: d.RuleHits("bench", p.Interface), SAs: map[uint32]model.SACounters{}}
+			for spi := range installed {
+				s.SAs[spi], _ = d.SACounters(spi)
+			}
 			s.SA, _ = d.SACounters(p.SPI)
 			if err := d.LastError(p.Interface); err != nil {
 				s.Err = err.Error()
@@ -100,7 +105,7 @@ func gatewayMain() error {
 				return err
 			}
 		}
-		g, err := p.Group()
+		g, err := p.GroupPolicy()
 		if err != nil {
 			return err
 		}
@@ -110,6 +115,7 @@ func gatewayMain() error {
 		if err := d.Install(g); err != nil {
 			return err
 		}
+		installed[p.SPI] = true
 		fmt.Println("up")
 	}
 }
@@ -205,8 +211,8 @@ table inet w { counter n_esp {}
  counter n_large {}
  chain f { type filter hook forward priority 0;
   meta l4proto esp counter name n_esp
-  ip saddr 10.0.0.0/8 ip daddr 10.0.0.0/8 ip protocol != esp counter name n_clear
-  ip6 saddr fd00::/16 ip6 daddr fd00::/16 ip6 saddr != fd01::/16 meta l4proto != esp counter name n_clear
+  ip saddr 10.0.0.0/8 ip daddr { 10.0.0.0/8, 224.0.0.0/4 } ip protocol != esp counter name n_clear
+  ip6 saddr fd00::/16 ip6 daddr { fd00::/16, ff0e::/16, ff1e::/16 } ip6 saddr != fd01::/16 meta l4proto != esp counter name n_clear
   meta length > 1500 counter name n_large
  }
 }
@@ -216,7 +222,14 @@ X`)
 
 func (s *site) start(i int) {
 	s.t.Helper()
-	g := &gateway{t: s.t, cmd: s.Cmd([]string{"gm1", "gm2"}[i], os.Args[0])}
+	s.gw[i] = s.gateway([]string{"gm1", "gm2"}[i])
+	s.gw[i].install(s.policy[i])
+}
+
+// gateway starts a gateway without a policy.
+func (s *site) gateway(part string) *gateway {
+	s.t.Helper()
+	g := &gateway{t: s.t, cmd: s.Cmd(part, os.Args[0])}
 	g.cmd.Env = append(os.Environ(), gatewayEnv+"=1")
 	g.cmd.Stderr = os.Stderr
 	var err error
@@ -232,8 +245,7 @@ func (s *site) start(i int) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(g.kill)
-	s.gw[i] = g
-	g.install(s.policy[i])
+	return g
 }
 
 func (s *site) sh(part, line string) string {
@@ -296,7 +308,35 @@ func (s *site) listenUDP(part, addr string) *net.UDPConn {
 		return err
 	})
 	s.t.Cleanup(func() { c.Close() })
-	c.SetReadBuffer(8 << 20)
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
+		})
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// multicastSender is a socket whose datagrams live for 16 hops.
+func (s *site) multicastSender(part, addr string) *net.UDPConn {
+	s.t.Helper()
+	c := s.listenUDP(part, netip.AddrPortFrom(netip.MustParseAddr(addr), 0).String())
+	raw, err := c.SyscallConn()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if e := raw.Control(func(fd uintptr) {
+		if strings.Contains(addr, ":") {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 16)
+		} else {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 16)
+		}
+	}); e != nil || err != nil {
+		s.t.Fatal(e, err)
+	}
 	return c
 }
 
