@@ -126,6 +126,7 @@ type Member struct {
 // KSCounters of a group.
 type KSCounters struct {
 	PullsStarted, PullsCompleted, PullsFailed uint64
+	MembersAged                               uint64 // taken off the list: didn't register again
 	RekeysSent                                uint64
 }
 

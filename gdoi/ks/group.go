@@ -29,8 +29,11 @@ type Group struct {
 	ring     *keyring // in force; empty until the first member has registered
 	pending  *keyring // offered to whoever registers first, until it has proved to be alive
 	ledger   *Ledger
-	members  []model.Member // sorted by address; snapshots hold copies
-	seen     bool           // a first member was announced
+	members  []model.Member           // sorted by address; snapshots hold copies
+	ends     map[netip.Addr]time.Time // when a member that doesn't register again goes
+	ageing   time.Time                // no member goes before this; zero: nobody is there
+	limit    int                      // of members
+	seen     bool                     // a first member was announced
 	counters model.KSCounters
 	rejected map[string]uint64
 	changed  bool          // since the last flush
@@ -48,7 +51,7 @@ const mailbox = 1024
 
 func newGroup(s *Server, setup *Setup) (*Group, error) {
 	g := &Group{s: s, setup: setup, box: make(chan mail, mailbox), ask: make(chan func()), done: make(chan struct{}),
-		rejected: map[string]uint64{}}
+		rejected: map[string]uint64{}, ends: map[netip.Addr]time.Time{}, limit: maxMembers}
 	g.ring = g.emptyRing()
 	if g.needsSIDs() {
 		// Keys don't outlive the process, so whatever the ledger says is of keys that
@@ -107,7 +110,7 @@ func (g *Group) Run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if w := g.ring.wake(); w.IsZero() {
+		if w := g.wake(); w.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(time.Until(w))
@@ -179,11 +182,21 @@ func (g *Group) ClearMembers() {
 		for _, m := range g.members {
 			g.note(event.GMDeleted{GM: m.Addr, Group: g.Name()})
 		}
-		g.members = nil
+		g.members, g.ageing = nil, time.Time{}
+		clear(g.ends)
 	})
 }
 
-// advance rolls the keys over.
+// wake is when advance has something to do next; zero: never.
+func (g *Group) wake() time.Time {
+	w := g.ring.wake()
+	if w.IsZero() || !g.ageing.IsZero() && g.ageing.Before(w) {
+		w = g.ageing
+	}
+	return w
+}
+
+// advance rolls the keys over and takes members off the list that are gone.
 func (g *Group) advance(now time.Time) {
 	changed, err := g.ring.advance(now)
 	if err != nil {
@@ -192,6 +205,7 @@ func (g *Group) advance(now time.Time) {
 	if changed {
 		g.note()
 	}
+	g.age(now)
 }
 
 // reject counts, tells the member why if notify isn't 0, and ends the exchange.

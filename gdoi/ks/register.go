@@ -49,6 +49,10 @@ func (g *Group) first(c *conversation) {
 		g.reject(c, "unauthorized-address", isakmp.NotifyAuthenticationFailed, event.UnauthorizedIPAddr{Group: g.Name(), GM: gm})
 		return
 	}
+	if g.full(gm) {
+		g.reject(c, "group-full", 0, nil)
+		return
+	}
 	if need := g.need(); need != 0 {
 		if v := capability(c.peer); v == nil || !v.Has(need) {
 			g.rejectVersion(c, gdoi.CapabilityMissing.String())
@@ -143,6 +147,10 @@ func (g *Group) third(c *conversation, datagram []byte) {
 	now := time.Now()
 	if err := gdoi.CheckCapability(capability(c.peer), gap, g.need()); err != nil {
 		g.rejectVersion(c, gdoi.ReasonOf(err))
+		return
+	}
+	if g.full(memberAddr(c.peer)) {
+		g.reject(c, "group-full", 0, nil)
 		return
 	}
 	if err := g.inForce(c.state.gen); err != nil {
@@ -282,6 +290,7 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 	m.Identity, m.Version = c.peer.Identity.String(), version(c.peer)
 	m.LastPull, m.SIDs = now, keys.SIDs
 	m.Registrations++
+	g.expect(gm, c.state.offer, now)
 	first := !g.seen
 	g.seen = true
 	g.s.end(c)

@@ -31,6 +31,7 @@ type wire struct {
 	sent   chan []byte
 	notes  chan isakmp.NotifyType
 	closed atomic.Bool
+	gone   atomic.Bool // abandoned
 }
 
 var ourVID = [][]byte{gdoi.OurCapability().VendorID()}
@@ -76,6 +77,7 @@ func (w *wire) Accept()                          {}
 func (w *wire) Peer() ike.Peer                   { return w.peer }
 func (w *wire) Send(d []byte) error              { w.sent <- bytes.Clone(d); return nil }
 func (w *wire) Close()                           { w.closed.Store(true) }
+func (w *wire) Abandon()                         { w.gone.Store(true) }
 func (w *wire) Notify(t isakmp.NotifyType) error { w.notes <- t; return nil }
 
 type bench struct {

@@ -26,6 +26,9 @@ type Exchange interface {
 	Peer() ike.Peer
 	Send(datagram []byte) error
 	Close()
+	// Abandon ends the exchange as if its first message had never come, so that the
+	// member's next copy of it is a new one.
+	Abandon()
 	Notify(isakmp.NotifyType) error
 }
 
@@ -133,6 +136,7 @@ func (s *Server) handle(x Exchange, datagram []byte) {
 	if len(s.convs) >= maxConversations {
 		s.reject["too-many-registrations"]++
 		s.mu.Unlock()
+		x.Abandon()
 		return
 	}
 	c := &conversation{x: x, r: gdoi.NewPullResponder(x, s.o.Rand, gdoi.PullOptions{}), peer: x.Peer(), started: now}
@@ -154,7 +158,10 @@ func (s *Server) handle(x Exchange, datagram []byte) {
 		return
 	}
 	if !g.post(c, nil) {
-		s.end(c)
+		s.mu.Lock()
+		delete(s.convs, x)
+		s.mu.Unlock()
+		x.Abandon()
 	}
 }
 
