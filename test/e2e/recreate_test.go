@@ -186,6 +186,19 @@ func TestDeviceRecreatedWithoutADaemon(t *testing.T) {
 			w.remake()
 			some()
 			w.passes("made again under the daemon")
+			// A firewall service that reloads its whole ruleset.
+			w.run("gm1", "nft", "flush", "ruleset")
+			w.until(5*time.Second, func() error {
+				if !strings.Contains(w.kernel("gm1"), "getvpn-wan") {
+					return errors.New("the lock isn't back")
+				}
+				return nil
+			})
+			some()
+			w.noneInClear()
+			w.must(w.gms[1].Kill())
+			w.remake()
+			w.closed("flushed, killed, made again", some)
 			if n := strings.Count(w.kernel("gm1"), "getvpn-"); n != 1 {
 				t.Errorf("%d locks: %s", n, w.kernel("gm1"))
 			}

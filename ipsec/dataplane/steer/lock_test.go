@@ -161,3 +161,30 @@ func TestAdoptedWithAnotherTAP(t *testing.T) {
 		}
 	})
 }
+
+// TestWatchLocks: whoever flushes the ruleset is noticed, and closing ends the watch.
+func TestWatchLocks(t *testing.T) {
+	newNet(t)
+	out, in := permitPolicy()
+	ok(t, LockName("wan", 0, out, in))
+	gone := make(chan struct{}, 1)
+	changed := make(chan struct{}, 64)
+	w := must[*LockWatch](t)(WatchLocks(func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}))
+	ok(t, UnlockName("wan"))
+	select {
+	case <-changed:
+	case <-time.After(5 * time.Second):
+		t.Error("nobody noticed")
+	}
+	go func() { w.Close(); close(gone) }()
+	select {
+	case <-gone:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the watch doesn't end")
+	}
+}
