@@ -143,6 +143,9 @@ func Start(o Options) (*Daemon, error) {
 	if o.openPlane == nil {
 		o.cleanUp = dataplane.RemoveLeftovers
 		o.openPlane = func(p dataplane.Options) (Plane, error) {
+			if err := newBPFFolder(p.BPFDir).ready(); err != nil {
+				return nil, err
+			}
 			d, err := dataplane.Open(p)
 			if err != nil {
 				return nil, err
