@@ -61,6 +61,9 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 		gone, old = slices.Clone(old), nil
 	}
 	e.byPeer[k] = append(slices.Clone(old), sa)
+	if e.perAddr[addr]++; e.perAddr[addr] > e.opts.Limits.SAsPerAddress && len(gone) == 0 {
+		gone = append(gone, e.oldest(addr))
+	}
 	closed := e.closed
 	_, met := e.contacted[addr]
 	e.contacted[addr] = struct{}{}
@@ -87,6 +90,16 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 	return sa
 }
 
+// oldest finds the first SA of an address; the caller holds e.mu.
+func (e *Endpoint) oldest(addr netip.Addr) (first *SA) {
+	for _, s := range e.sas {
+		if s.key.addr == addr && (first == nil || s.id < first.id) {
+			first = s
+		}
+	}
+	return first
+}
+
 // removeSA ends an SA; tell sends the peer a delete.
 func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 	k := pairOf(s.prot.ci, s.prot.cr)
@@ -96,6 +109,9 @@ func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 		return
 	}
 	delete(e.sas, k)
+	if e.perAddr[s.key.addr]--; e.perAddr[s.key.addr] <= 0 {
+		delete(e.perAddr, s.key.addr)
+	}
 	list := slices.DeleteFunc(slices.Clone(e.byPeer[s.key]), func(o *SA) bool { return o == s })
 	if len(list) == 0 {
 		delete(e.byPeer, s.key)

@@ -52,7 +52,8 @@ type Endpoint struct {
 	unproved   *list.List                 // of half: no message 3 yet, oldest first
 	halfSource map[netip.Addr]int
 	sas        map[pair]*SA
-	byPeer     map[peerKey][]*SA // oldest first
+	byPeer     map[peerKey][]*SA  // oldest first
+	perAddr    map[netip.Addr]int // SAs
 	connecting map[connectKey]*attempt
 	contacted  map[netip.Addr]struct{} // had INITIAL-CONTACT from us
 	push       map[pair]func(Datagram)
@@ -87,7 +88,7 @@ func New(o Options) (*Endpoint, error) {
 		opts: o, rand: o.Rand, log: o.Log, quit: make(chan struct{}), jobs: make(chan func(), maxJobs),
 		sources: newLimiter(o.Limits.NewPerSource, 8192), notifies: newLimiter(o.Limits.NotifyPerSec, 1),
 		starting: map[isakmp.Cookie]*session{}, firsts: map[firstKey]*session{}, half: map[pair]*session{},
-		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{},
+		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{}, perAddr: map[netip.Addr]int{},
 		connecting: map[connectKey]*attempt{}, contacted: map[netip.Addr]struct{}{}, push: map[pair]func(Datagram){},
 		nextID: firstConnID,
 	}

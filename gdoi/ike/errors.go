@@ -81,6 +81,7 @@ const (
 	DropNATD           DropReason = "bad-nat-d"
 	DropCiphertext     DropReason = "bad-ciphertext"
 	DropDecrypt        DropReason = "undecryptable"
+	DropTrailing       DropReason = "octets-behind-payloads" // that aren't padding
 	DropHash           DropReason = "bad-hash"
 	DropMIDZero        DropReason = "zero-message-id"
 	DropMIDReused      DropReason = "message-id-reused"

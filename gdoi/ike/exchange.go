@@ -34,6 +34,7 @@ type Exchange struct {
 	closed   bool
 	sealed   bool        // Encrypt was called
 	in       chan []byte // ours: candidates for RoundTrip
+	age      *time.Timer // the peer's: its end if nobody closes it
 }
 
 type digest [sha256.Size]byte
@@ -120,6 +121,9 @@ func (x *Exchange) Close() {
 	x.mu.Unlock()
 	if was {
 		return
+	}
+	if x.age != nil {
+		x.age.Stop()
 	}
 	if keep {
 		time.AfterFunc(lingerAnswer, func() { x.sa.forget(x) })

@@ -12,11 +12,12 @@ import (
 
 // limiter is a set of token buckets, one a source; IPv6 sources count by their /64.
 type limiter struct {
-	mu    sync.Mutex
-	rate  float64 // tokens a second
-	burst float64
-	size  int // most sources that are remembered
-	m     map[netip.Addr]bucket
+	mu     sync.Mutex
+	rate   float64 // tokens a second
+	burst  float64
+	tidied time.Time
+	size   int // most sources that are remembered
+	m      map[netip.Addr]bucket
 }
 
 type bucket struct {
@@ -40,7 +41,10 @@ func (l *limiter) allow(a netip.Addr, now time.Time) bool {
 	defer l.mu.Unlock()
 	b, ok := l.m[a]
 	if !ok && len(l.m) >= l.size {
-		l.prune(now)
+		if now.Sub(l.tidied) >= tidyInterval {
+			l.tidied = now
+			l.prune(now)
+		}
 		if len(l.m) >= l.size {
 			a = netip.Addr{}
 			b, ok = l.m[a]
@@ -69,10 +73,16 @@ func (l *limiter) prune(now time.Time) {
 	}
 }
 
+// tidyInterval is the least time between two searches of a full table, so that a flood
+// doesn't cost one at each packet.
+const tidyInterval = 100 * time.Millisecond
+
 // gate lets one event of a kind and peer through each interval.
 type gate struct {
-	mu   sync.Mutex
-	last map[gateKey]time.Time
+	mu     sync.Mutex
+	last   map[gateKey]time.Time
+	tidied time.Time
+	pruned int // searches of the whole table
 }
 
 type gateKey struct {
@@ -95,13 +105,18 @@ func (g *gate) pass(kind string, peer netip.Addr, now time.Time) bool {
 	if g.last == nil {
 		g.last = map[gateKey]time.Time{}
 	}
-	if len(g.last) >= gateMax {
+	if len(g.last) >= gateMax && now.Sub(g.tidied) >= tidyInterval {
+		g.tidied = now
+		g.pruned++
 		for k, t := range g.last {
 			if now.Sub(t) >= gateInterval {
 				delete(g.last, k)
 			}
 		}
-		if len(g.last) >= gateMax {
+	}
+	if len(g.last) >= gateMax { // a flood: one event of each kind for all newcomers
+		k.peer = netip.Addr{}
+		if t, ok := g.last[k]; ok && now.Sub(t) < gateInterval {
 			return false
 		}
 	}

@@ -61,6 +61,7 @@ type Limits struct {
 	NewPerSource   float64       // first messages a second and source, default 20
 	NotifyPerSec   float64       // unauthenticated notifies a second, all peers, default 10
 	Exchanges      int           // open phase-2 exchanges of one SA, default 32
+	SAsPerAddress  int           // live SAs with one address, whatever identities, default 1024
 }
 
 func (o *Options) defaults() {
@@ -78,6 +79,7 @@ func (o *Options) defaults() {
 	setDefault(&l.NewPerSource, 20)
 	setDefault(&l.NotifyPerSec, 10)
 	setDefault(&l.Exchanges, 32)
+	setDefault(&l.SAsPerAddress, 1024)
 }
 
 func (r *Retry) defaults() {

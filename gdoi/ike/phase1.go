@@ -264,7 +264,7 @@ func (s *state) sealed(payloads []isakmp.Payload) ([]byte, error) {
 func (s *state) opened(msg *message) error {
 	payloads, _, next, err := openMessage(s.block, msg.h, s.iv, msg.raw)
 	if err != nil {
-		if Reason(err) == DropDecrypt {
+		if r := Reason(err); r == DropDecrypt || r == DropTrailing {
 			return &refusal{DropDecrypt, fmt.Errorf("%w: garbage after decryption", AuthFailed)}
 		}
 		return err

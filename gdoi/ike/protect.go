@@ -66,7 +66,30 @@ func openMessage(b cipher.Block, h isakmp.Header, iv, datagram []byte) (payloads
 	if err != nil {
 		return nil, nil, nil, &refusal{DropDecrypt, err}
 	}
+	if !plausiblePadding(body[len(body)-rest:], b.BlockSize()) {
+		return nil, nil, nil, refuse(DropTrailing, "octets behind the payloads")
+	}
 	return payloads, body[:len(body)-rest], next, nil
+}
+
+// plausiblePadding judges what follows the chain. No HASH covers it, and its last block
+// becomes the next IV, so a block that somebody appended must not pass. Less than a
+// block may be anything. A whole one is what RFC 2409 §5 adds to a chain that fills its
+// blocks: zeros and their count (some peers count that octet too).
+func plausiblePadding(pad []byte, block int) bool {
+	if len(pad) < block {
+		return true
+	}
+	if len(pad) > block {
+		return false
+	}
+	n := len(pad) - 1
+	for _, c := range pad[:n] {
+		if c != 0 {
+			return false
+		}
+	}
+	return int(pad[n]) == n || int(pad[n]) == n+1 || pad[n] == 0
 }
 
 // openHashed decrypts and verifies a message whose first payload is

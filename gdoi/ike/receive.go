@@ -143,7 +143,8 @@ func (e *Endpoint) pullMessage(h isakmp.Header, b []byte, p path) {
 		switch v, answer := x.judge(b); {
 		case v == again:
 			e.drop(DropDuplicate)
-			if err := e.transmit(p, answer); err != nil {
+			// To the peer, wherever the copy came from: it may be a recorded one.
+			if err := sa.send(answer); err != nil {
 				e.log.Debug("answer again", "err", err)
 			}
 		case v == ignore:
@@ -202,6 +203,10 @@ func (e *Endpoint) deliverPull(x *Exchange, b []byte) {
 	e.drop(DropNoHandler)
 }
 
+// lingering is how many times the open exchanges' limit an SA may remember, those that
+// are closed and kept for their last answer included.
+const lingering = 8
+
 // exchangeAge ends a peer's exchange that nobody closed.
 const exchangeAge = 2 * time.Minute
 
@@ -209,6 +214,9 @@ const exchangeAge = 2 * time.Minute
 func (s *SA) accept(h isakmp.Header) (*Exchange, DropReason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.exchanges) >= lingering*s.ep.opts.Limits.Exchanges {
+		return nil, DropExchangeLimit
+	}
 	open := 0
 	for _, x := range s.exchanges {
 		x.mu.Lock()
@@ -229,7 +237,7 @@ func (s *SA) accept(h isakmp.Header) (*Exchange, DropReason) {
 	s.used[h.MessageID] = struct{}{}
 	x := &Exchange{sa: s, typ: h.Exchange, mid: h.MessageID, iv: s.prot.iv(h.MessageID)}
 	s.exchanges[h.MessageID] = x
-	time.AfterFunc(exchangeAge, x.Close)
+	x.age = time.AfterFunc(exchangeAge, x.Close)
 	return x, ""
 }
 

@@ -36,7 +36,7 @@ type session struct {
 	path  path
 	sa    *SA
 	over  bool
-	timer *time.Timer   // responder: end of the half-open state
+	timer *time.Timer   // responder: end of the half-open state; stopped by Endpoint.unlist
 	resnd *time.Timer   // responder, aggressive: message 2 again
 	place *list.Element // in Endpoint.unproved; guarded by Endpoint.mu
 
@@ -105,6 +105,9 @@ func (e *Endpoint) unlist(s *session) bool {
 		delete(e.halfSource, src)
 	}
 	e.proved(s)
+	if s.timer != nil { // it would keep the session's memory
+		s.timer.Stop()
+	}
 	v := s.view.Load()
 	k := pairOf(v.ci, v.cr)
 	if e.half[k] == s {
@@ -133,11 +136,10 @@ func (s *session) end() bool {
 	return was
 }
 
+// stopTimers stops what the session's mutex guards; the other timer is unlist's.
 func (s *session) stopTimers() {
-	for _, t := range []*time.Timer{s.timer, s.resnd} {
-		if t != nil {
-			t.Stop()
-		}
+	if s.resnd != nil {
+		s.resnd.Stop()
 	}
 }
 
@@ -180,12 +182,12 @@ func (s *session) start(msg1 []byte) {
 		return
 	}
 	e.half[pairOf(ci, cr)] = s
-	e.mu.Unlock()
 	s.timer = time.AfterFunc(e.opts.Limits.HalfOpenAge, func() {
 		if s.end() {
 			e.drop(DropHalfOpenExpiry)
 		}
 	})
+	e.mu.Unlock()
 	if m.Stage() == StageAGInitExch {
 		s.repeat(r.Reply, 1)
 	}
@@ -203,7 +205,10 @@ func (s *session) repeat(out []byte, n int) {
 	s.resnd = time.AfterFunc(e.opts.Retry.wait(n), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !s.over && s.sa == nil {
+		e.mu.Lock()
+		listed := e.firsts[s.key] == s // it may have been evicted
+		e.mu.Unlock()
+		if listed && !s.over && s.sa == nil {
 			e.send(s.path, out)
 			s.repeat(out, n+1)
 		}
