@@ -50,7 +50,6 @@ bench: ## throughput, packet rate, round trips beside plain forwarding, wireguar
 	@scripts/setup bench
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench/ ./bench/gw ./bench/blast ./bench/yardstick/wgo ./bench/measure
 	bin/bench/measure -bin bin/bench -rounds $(ROUNDS)
-	bin/bench/measure -bin bin/bench -rounds $(ROUNDS) -offloads
 
 soak: ## the long forms of the end-to-end tests (root)
 	@scripts/setup test

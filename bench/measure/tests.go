@@ -97,14 +97,7 @@ func gateway(c config, net *topology.Net, gm string, p static.Policy) (func() er
 type bench struct {
 	c   config
 	net *topology.Net
-	got map[string]map[string][]float64 // product, quantity
-}
-
-func (b *bench) note(product, quantity string, v float64) {
-	if b.got[product] == nil {
-		b.got[product] = map[string][]float64{}
-	}
-	b.got[product][quantity] = append(b.got[product][quantity], v)
+	got results
 }
 
 func (b *bench) measure(product string) error {
@@ -114,17 +107,17 @@ func (b *bench) measure(product string) error {
 		case "tcp":
 			var v float64
 			if v, err = b.tcp(); err == nil {
-				b.note(product, "tcp Gb/s", v)
+				b.got.note(product, tcpRate, v)
 			}
 		case "udp":
 			var v float64
 			if v, err = b.udp(); err == nil {
-				b.note(product, "udp64 kpps", v)
+				b.got.note(product, udpRate, v)
 			}
 		case "flood":
 			var got int
 			if _, got, err = b.blast(0); err == nil {
-				b.note(product, "udp64 flood kpps", float64(got)/float64(b.c.seconds)/1000)
+				b.got.note(product, "udp64 flood kpps", float64(got)/udpSeconds/1000)
 			}
 		case "rtt":
 			err = b.rtt(product, "idle", 200, "0.01")
@@ -186,20 +179,23 @@ func (b *bench) tcp() (float64, error) {
 	return j.End.SumReceived.Bps / 1e9, nil
 }
 
+// udpSeconds is the length of one probe of the packet rate.
+const udpSeconds = 1
+
 // udp searches the largest offered rate that loses less than 0.5 %, and returns what
 // arrived, in thousands a second.
 func (b *bench) udp() (float64, error) {
 	low, high, best := 0, 400000, 0.0
-	for range 7 {
+	for range b.c.probes {
 		rate := (low + high) / 2
 		sent, got, err := b.blast(rate)
 		if err != nil {
 			return 0, err
 		}
 		// The sender must have reached the rate; else the machine can't offer more.
-		if got >= sent-sent/200 && sent > 0 && sent >= rate*b.c.seconds*9/10 {
+		if got >= sent-sent/200 && sent > 0 && sent >= rate*udpSeconds*9/10 {
 			low = rate
-			best = max(best, float64(got)/float64(b.c.seconds)/1000)
+			best = max(best, float64(got)/udpSeconds/1000)
 		} else {
 			high = rate
 		}
@@ -208,8 +204,8 @@ func (b *bench) udp() (float64, error) {
 }
 
 func (b *bench) blast(rate int) (sent, got int, err error) {
-	secs := strconv.Itoa(b.c.seconds)
-	sink := b.net.Cmd("h2", filepath.Join(b.c.dir, "blast"), "sink", "9000", strconv.Itoa(b.c.seconds+2))
+	secs := strconv.Itoa(udpSeconds)
+	sink := b.net.Cmd("h2", filepath.Join(b.c.dir, "blast"), "sink", "9000", strconv.Itoa(udpSeconds+2))
 	out, err := sink.StdoutPipe()
 	if err != nil {
 		return 0, 0, err
@@ -253,8 +249,8 @@ func (b *bench) rtt(product, what string, n int, interval string) error {
 		return fmt.Errorf("ping: %d of %d came back", len(v), n)
 	}
 	slices.Sort(v)
-	b.note(product, what+" rtt p50 µs", v[len(v)/2])
-	b.note(product, what+" rtt p99 µs", v[len(v)*99/100])
+	b.got.note(product, what+" rtt p50 µs", v[len(v)/2])
+	b.got.note(product, what+" rtt p99 µs", v[len(v)*99/100])
 	return nil
 }
 
@@ -272,45 +268,4 @@ func (b *bench) loaded(product string) error {
 	err = b.rtt(product, "loaded", 80*b.c.seconds, "0.01")
 	load.Wait()
 	return err
-}
-
-func (b *bench) print(products []yardstick.Yardstick) {
-	var quantities []string
-	for _, p := range products {
-		for q := range b.got[p.Name] {
-			if !slices.Contains(quantities, q) {
-				quantities = append(quantities, q)
-			}
-		}
-	}
-	slices.Sort(quantities)
-	for _, q := range quantities {
-		fmt.Printf("%s\n", q)
-		for _, p := range products {
-			v := slices.Clone(b.got[p.Name][q])
-			if len(v) == 0 {
-				continue
-			}
-			slices.Sort(v)
-			fmt.Printf("  %-14s median %8.2f  min %8.2f  max %8.2f", p.Name, v[len(v)/2], v[0], v[len(v)-1])
-			for _, o := range products {
-				if o.Name == p.Name || p.Name != "getvpn" || len(b.got[o.Name][q]) == 0 {
-					continue
-				}
-				// Ratio of pairs that ran next to each other, so that drift of the machine
-				// counts for nothing.
-				var r []float64
-				for i := range min(len(b.got[p.Name][q]), len(b.got[o.Name][q])) {
-					if d := b.got[o.Name][q][i]; d > 0 {
-						r = append(r, b.got[p.Name][q][i]/d)
-					}
-				}
-				slices.Sort(r)
-				if len(r) > 0 {
-					fmt.Printf("  %.2f × %s", r[len(r)/2], o.Name)
-				}
-			}
-			fmt.Println()
-		}
-	}
 }
