@@ -30,14 +30,14 @@ import (
 var record = flag.Bool("record", false, "write testdata/strongswan-main.json from a real run")
 
 const (
-	ourAddr          = "10.77.0.1"
-	theirAddr        = "10.77.0.2"
+	ourAddr   = "10.77.0.1"
+	theirAddr = "10.77.0.2"
 )
 
-// command runs a program to its end.
 // The namespaces' names hold the process's number, so that two runs don't meet.
 var nsOurs, nsTheirs = fmt.Sprintf("ikeT%d-us", os.Getpid()), fmt.Sprintf("ikeT%d-them", os.Getpid())
 
+// command runs a program to its end.
 func command(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
