@@ -7,10 +7,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
+
+// maxFile bounds what is read: state files are a few hundred octets.
+const maxFile = 1 << 20
 
 // Files is how state gets to disk. WriteFile is atomic and durable: when it returns
 // nil the content survives a crash, and a crash during it leaves the old content.
@@ -29,14 +35,23 @@ type Disk struct {
 // ReadFile reads a file that only its owner may read: one that others can read or
 // write is refused, since a secret may have leaked or been planted.
 func (d Disk) ReadFile(path string) ([]byte, error) {
-	st, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	defer f.Close()
+	st, err := f.Stat() // of what is read, not of what has the name now
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	case st.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("%s: mode %04o lets others in, need 0600", path, st.Mode().Perm())
+	case st.Size() > maxFile:
+		return nil, fmt.Errorf("%s: %d octets are more than any state", path, st.Size())
 	}
-	return os.ReadFile(path)
+	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 // WriteFile writes a temporary file beside path, syncs it, renames it and syncs the

@@ -5,6 +5,7 @@ package ks
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -57,7 +58,7 @@ func newGroup(s *Server, setup *Setup) (*Group, error) {
 		// Keys don't outlive the process, so whatever the ledger says is of keys that
 		// are gone: the generation is a fresh one and the first registration resets.
 		var fresh Generation
-		if _, err := s.o.Rand.Read(fresh[:]); err != nil {
+		if _, err := io.ReadFull(s.o.Rand, fresh[:]); err != nil {
 			return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
 		}
 		l, _, err := OpenLedger(s.o.Files, LedgerPath(s.o.Dir, setup.Group.Name), s.o.Machine, fresh, setup.SIDBits)

@@ -56,11 +56,12 @@ type Options struct {
 type Server struct {
 	o Options
 
-	mu     sync.Mutex
-	groups map[string]*Group // by wire identity
-	convs  map[Exchange]*conversation
-	swept  time.Time
-	reject map[string]uint64 // before a group was known
+	mu      sync.Mutex
+	groups  map[string]*Group // by wire identity
+	convs   map[Exchange]*conversation
+	perAddr map[netip.Addr]int // conversations
+	swept   time.Time
+	reject  map[string]uint64 // before a group was known
 }
 
 // conversation is a registration under way. After message 1 only the group's actor
@@ -77,6 +78,9 @@ type conversation struct {
 const (
 	// maxConversations bounds memory: peers have passed phase 1, but may still be many.
 	maxConversations = 16384
+	// maxOfAddress is how many of them one address may have: members behind a NAT share
+	// one, but none of them can take all places.
+	maxOfAddress = 512
 	// conversationAge is how long a registration may take.
 	conversationAge = 2 * time.Minute
 )
@@ -86,7 +90,7 @@ func NewServer(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, groups: map[string]*Group{}, convs: map[Exchange]*conversation{}, reject: map[string]uint64{}}
+	return &Server{o: o, groups: map[string]*Group{}, convs: map[Exchange]*conversation{}, perAddr: map[netip.Addr]int{}, reject: map[string]uint64{}}
 }
 
 // Add takes up a group, whose actor must be run with Group.Run.
@@ -133,14 +137,17 @@ func (s *Server) handle(x Exchange, datagram []byte) {
 		return
 	}
 	s.sweep(now)
-	if len(s.convs) >= maxConversations {
+	peer := x.Peer()
+	a := memberAddr(peer)
+	if len(s.convs) >= maxConversations || s.perAddr[a] >= maxOfAddress {
 		s.reject["too-many-registrations"]++
 		s.mu.Unlock()
 		x.Abandon()
 		return
 	}
-	c := &conversation{x: x, r: gdoi.NewPullResponder(x, s.o.Rand, gdoi.PullOptions{}), peer: x.Peer(), started: now}
+	c := &conversation{x: x, r: gdoi.NewPullResponder(x, s.o.Rand, gdoi.PullOptions{}), peer: peer, started: now}
 	s.convs[x] = c
+	s.perAddr[a]++
 	s.mu.Unlock()
 
 	id, err := c.r.HandleFirst(datagram)
@@ -158,9 +165,7 @@ func (s *Server) handle(x Exchange, datagram []byte) {
 		return
 	}
 	if !g.post(c, nil) {
-		s.mu.Lock()
-		delete(s.convs, x)
-		s.mu.Unlock()
+		s.forget(c)
 		x.Abandon()
 	}
 }
@@ -189,10 +194,26 @@ func (s *Server) tell(c *conversation, notify isakmp.NotifyType) {
 
 // end forgets the exchange. The endpoint keeps the last answer for copies.
 func (s *Server) end(c *conversation) {
-	s.mu.Lock()
-	delete(s.convs, c.x)
-	s.mu.Unlock()
+	s.forget(c)
 	c.x.Close()
+}
+
+func (s *Server) forget(c *conversation) {
+	s.mu.Lock()
+	s.unlist(c)
+	s.mu.Unlock()
+}
+
+// unlist takes a conversation out of the tables. The caller holds the lock.
+func (s *Server) unlist(c *conversation) {
+	if s.convs[c.x] != c {
+		return
+	}
+	delete(s.convs, c.x)
+	a := memberAddr(c.peer)
+	if s.perAddr[a]--; s.perAddr[a] <= 0 {
+		delete(s.perAddr, a)
+	}
 }
 
 // sweep drops registrations that were never finished. The caller holds the lock.
@@ -204,7 +225,7 @@ func (s *Server) sweep(now time.Time) {
 	for x, c := range s.convs {
 		if now.Sub(c.started) > conversationAge {
 			s.reject["unfinished"]++
-			delete(s.convs, x)
+			s.unlist(c)
 			x.Close()
 		}
 	}
