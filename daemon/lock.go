@@ -13,13 +13,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"getvpn/gdoi/gm"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
+	"getvpn/model"
+	"getvpn/model/event"
 )
 
-// LockOnly closes the interfaces whose crypto map has an active fail-close block and
-// ends: nothing but what the block passes (and GDOI) leaves them until a daemon attaches
-// there. For the time between boot and the daemon's start.
+// LockOnly closes the interfaces whose crypto map has an active fail-close block, or
+// what their groups' last lists permit, and ends: until a daemon attaches there nothing
+// leaves them but what the block, or the lists, pass (and GDOI). For the time between
+// boot and the daemon's start.
 func LockOnly(o Options) error {
 	if o.Console == nil {
 		o.Console = io.Discard
@@ -36,7 +40,7 @@ func LockOnly(o Options) error {
 	if err := unused(o.StateDir); err != nil {
 		return err
 	}
-	closed, err := dataplane.LockInterfaces(unregistered(setups))
+	closed, err := dataplane.LockInterfaces(atStart(o.StateDir, setups))
 	for _, name := range closed {
 		fmt.Fprintf(o.Console, "%s is closed until getvpnd attaches to it\n", name)
 	}
@@ -60,13 +64,12 @@ func unused(dir string) error {
 	return nil
 }
 
-// unregistered is the policy of members before their first registration.
-func unregistered(setups []memberSetup) (out []ipsec.GroupPolicy) {
+// atStart is the policy that members have before their first registration.
+func atStart(dir string, setups []memberSetup) (out []ipsec.GroupPolicy) {
 	for _, s := range setups {
-		for _, a := range s.Attach {
-			out = append(out, ipsec.GroupPolicy{Group: s.Group.Name, Interface: a.Interface, MapSeq: a.MapSeq,
-				State: ipsec.Unregistered, FailClose: a.FailClose, Local: a.Local})
-		}
+		m := gm.New(gm.Options{Group: s.Group, Attach: s.Attach, Store: model.NewStore(model.Snapshot{}), Events: event.NewBus(),
+			Memory: newMemory(dir, &s.Group)})
+		out = append(out, m.Prepare()...)
 	}
 	return out
 }

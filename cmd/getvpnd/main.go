@@ -49,7 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.BoolVar(&o.Flush, "flush", false, "take the policy out of the kernel when ending")
 	verbose := f.Bool("debug", false, "debug log on standard error")
 	check := f.Bool("check", false, "read the configuration, say what is wrong, end")
-	lockOnly := f.Bool("lock-only", false, "close fail-close interfaces until a daemon attaches to them, end")
+	lockOnly := f.Bool("lock-only", false, "close interfaces for what fail-close or the last downloaded lists protect until a daemon attaches to them, end")
 	showVersion := f.Bool("version", false, "print the version, end")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
