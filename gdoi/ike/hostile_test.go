@@ -233,3 +233,35 @@ func TestSAsOfOneAddressAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// 2000 payloads of four octets in one datagram: one drop by reason, and the key server
+// goes on serving.
+func Test_wire_02_TwoThousandPayloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNet(1)
+		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		defer g.Close()
+		defer k.Close()
+		h := isakmp.Header{ICookie: isakmp.Cookie{1}, NextPayload: isakmp.PayloadVendorID, Version: isakmp.Version10,
+			Exchange: isakmp.MainMode, Length: 28 + 8000}
+		b := h.AppendTo(nil)
+		for range 2000 {
+			b = append(b, byte(isakmp.PayloadVendorID), 0, 0, 4)
+		}
+		n.send(netip.MustParseAddrPort("192.0.2.9:848"), ksPort(), b)
+		synctest.Wait()
+		d := k.Drops()
+		if d["too-many-payloads"] != 1 || len(d) != 1 {
+			t.Errorf("%v", d)
+		}
+		k.mu.Lock()
+		left := len(k.firsts) + len(k.half) + len(k.halfSource) + k.unproved.Len()
+		k.mu.Unlock()
+		if left != 0 {
+			t.Errorf("%d table entries left", left)
+		}
+		if _, err := g.Connect(t.Context(), ksPort(), ConnectOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -17,7 +17,7 @@ import (
 // Issue item 2: with the phase-1 key tshark decrypts every phase-1 and registration
 // message; the second decoder, with the same key, checks each field that it reads
 // and those that tshark misreads.
-func TestRegistrationDecrypted(t *testing.T) {
+func Test_wire_04_RegistrationDecrypted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
