@@ -168,18 +168,28 @@ secrets { ike-1 { secret = "benchmark" } }
 		}
 		cmds = append(cmds, c)
 		if err := retry(10*time.Second, func() error {
-			return netns(p.NS[i], nil, "swanctl", "--load-all", "--file", dir+"/swanctl.conf", "--uri="+vici[i]).Run()
+			return quiet(p.NS[i], "swanctl", "--load-all", "--file", dir+"/swanctl.conf", "--uri="+vici[i])
 		}); err != nil {
 			return fail(fmt.Errorf("yardstick: charon %d: %w", i, err))
 		}
 	}
 	if err := retry(15*time.Second, func() error {
-		return netns(p.NS[0], nil, "swanctl", "--initiate", "--child", "c", "--uri="+vici[0]).Run()
+		return quiet(p.NS[0], "swanctl", "--initiate", "--child", "c", "--uri="+vici[0])
 	}); err != nil {
 		log, _ := os.ReadFile(filepath.Join(p.Dir, "charon0", "log"))
 		return fail(fmt.Errorf("yardstick: strongSwan's child SA: %w; its log:\n%s", err, log))
 	}
 	return down, nil
+}
+
+// quiet runs a command whose output matters only when it fails.
+func quiet(ns string, args ...string) error {
+	c := netns(ns, nil, args...)
+	c.Stderr = nil
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // retry repeats f until it succeeds or the time is over.

@@ -29,7 +29,7 @@ func TestPingAllLengths(t *testing.T) {
 	list := "1 56 " + strings.Join(sizes, " ") + " 3000 20000 65507"
 	s.sh("h1", `for n in `+list+`; do ping -n -q -c 1 -W 2 -M dont -s $n 10.2.2.10 >/dev/null || { echo lost $n; exit 1; }; done`)
 	s.sh("h1", `for n in 1 56 1300; do ping -n -q -c 1 -W 2 -M do -s $n 10.2.2.10 >/dev/null || { echo lost DF $n; exit 1; }; done`)
-	s.sh("h1", `for n in 1 56 1400 1420 9000 65000; do ping -6 -n -q -c 5 -i 0.2 -W 2 -s $n fd00:2::10 >/dev/null || { echo lost v6 $n; exit 1; }; done`)
+	s.sh("h1", `for n in 1 56 1400 1420 9000 65000; do ping -6 -n -q -c 4 -i 0.1 -W 2 -s $n fd00:2::10 >/dev/null || { echo lost v6 $n; exit 1; }; done`)
 	if n := s.counted("clear"); n != 0 {
 		t.Errorf("%d packets in clear", n)
 	}
@@ -316,29 +316,6 @@ func TestReplayedForgedUnknownAndClear(t *testing.T) {
 	}
 }
 
-// Killed under load: permits die, the rest passes; the next process takes over.
-func TestKilledUnderLoad(t *testing.T) {
-	dir := bpffs(t)
-	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.BPFDir = dir })
-	load := s.Cmd("h1", "ping", "-n", "-q", "-i", "0.002", "-w", "30", "10.2.2.10")
-	if err := load.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { load.Process.Kill(); load.Wait() }()
-	until(t, "traffic flows", 5*time.Second, func() bool { return s.gw[1].show().SA.DecapPackets > 50 })
-	s.gw[0].kill()
-	if out, err := s.Sh("h1", "ping -n -q -c 20 -i 0.01 -W 1 10.2.2.10"); err == nil {
-		t.Errorf("a permit passed without a process:\n%s", out)
-	}
-	s.sh("gm1", "ping -n -q -c 2 -i 0.1 -W 2 172.16.1.1")
-	s.policy[0].SID = 77 // a restarted member has a new Sender ID
-	s.start(0)
-	s.sh("h1", "ping -n -q -c 3 -i 0.1 -W 2 10.2.2.10")
-	if n := s.counted("clear"); n != 0 {
-		t.Errorf("%d packets in clear", n)
-	}
-}
-
 // The WAN device goes down and up, and is deleted and made again.
 func TestDeviceFlapsAndReturns(t *testing.T) {
 	s := newSite(t, topology.Options{}, nil)
@@ -403,7 +380,7 @@ func TestMulticastOfTheGateways(t *testing.T) {
 // A TEK that ends stops sending and receiving; nothing goes out in clear instead.
 // Installing it again before that sets nothing back.
 func TestTEKExpires(t *testing.T) {
-	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.Life = 6 * time.Second })
+	s := newSite(t, topology.Options{}, func(p *static.Policy) { p.Life = 5 * time.Second })
 	s.sh("h1", "ping -n -q -c 3 -i 0.05 -W 2 10.2.2.10")
 	high := s.gw[0].show().SA.SeqHigh
 	s.gw[0].install(s.policy[0])

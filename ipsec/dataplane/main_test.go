@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 
 	"getvpn/bench/static"
 	"getvpn/bench/topology"
+	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
 	"getvpn/ipsec/dataplane/steer"
 	"getvpn/model"
@@ -47,14 +49,15 @@ type shown struct {
 	Model   model.Dataplane
 	SA      model.SACounters            // of the policy installed last
 	SAs     map[uint32]model.SACounters // of all that were installed
+	Senders []ipsec.Sender // of the SA of the policy installed last
 	Hits    []uint64
 	Notices []dataplane.Notice
 	Events  []string
 	Err     string
 }
 
-// gatewayMain reads one policy a line and installs it; "show" prints, end of input
-// ends it.
+// gatewayMain reads one policy a line and installs it; "show" prints, "leave" ends it and
+// leaves policy in the kernel, end of input ends it and leaves nothing.
 func gatewayMain() error {
 	in := bufio.NewReader(os.Stdin)
 	var d *dataplane.Dataplane
@@ -71,8 +74,11 @@ func gatewayMain() error {
 			}
 			return nil
 		}
+		if line == "leave\n" {
+			return d.Close(true)
+		}
 		if line == "show\n" {
-			s := shown{Model: d.Model(), Hits: d.RuleHits("bench", p.Interface), SAs: map[uint32]model.SACounters{}}
+			s := shown{Model: d.Model(), Hits: d.RuleHits("bench", p.Interface), Senders: d.Senders(p.SPI), SAs: map[uint32]model.SACounters{}}
 			for spi := range installed {
 				s.SAs[spi], _ = d.SACounters(spi)
 			}
@@ -157,6 +163,15 @@ func (g *gateway) show() (s shown) {
 
 func (g *gateway) drops(reason string) uint64 { return g.show().Model.Drops[reason] }
 
+// leave ends the process in order; its policy stays.
+func (g *gateway) leave() {
+	g.t.Helper()
+	io.WriteString(g.in, "leave\n")
+	if err := g.cmd.Wait(); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
 func (g *gateway) kill() {
 	g.cmd.Process.Kill()
 	g.cmd.Wait()
@@ -170,7 +185,7 @@ type site struct {
 	policy [2]static.Policy
 }
 
-var serial int
+var serial atomic.Int32
 
 // newSite makes a network and starts the gateways with a policy that edit may change.
 func newSite(t *testing.T, o topology.Options, edit func(*static.Policy)) *site {
@@ -181,8 +196,8 @@ func newSite(t *testing.T, o topology.Options, edit func(*static.Policy)) *site 
 	if testing.Short() {
 		t.Skip("end to end")
 	}
-	serial++
-	n, err := topology.Up(fmt.Sprintf("dp%d.%d", os.Getpid()%100000, serial), o)
+	t.Parallel() // each has its own namespaces, and most of the time is waiting
+	n, err := topology.Up(fmt.Sprintf("dp%d.%d", os.Getpid()%100000, serial.Add(1)), o)
 	if err != nil {
 		t.Fatal(err)
 	}

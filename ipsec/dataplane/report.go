@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"fmt"
+	"slices"
 
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -46,6 +47,19 @@ func (d *Dataplane) SACounters(spi uint32) (model.SACounters, bool) {
 		}
 	}
 	return model.SACounters{}, false
+}
+
+// Senders returns what the anti-replay windows of the SA with that SPI have seen, by
+// sender: the highest number, drops, and the largest lateness that was refused.
+func (d *Dataplane) Senders(spi uint32) []ipsec.Sender {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range d.order {
+		if sa := d.ports[name].sas[spi]; sa != nil {
+			return slices.Collect(sa.Senders)
+		}
+	}
+	return nil
 }
 
 // RuleHits returns how many packets the entries of a group's downloaded list decided
