@@ -118,12 +118,12 @@ func (x *Exchange) Close() {
 	was := x.closed
 	x.closed = true
 	keep := !x.ours && x.answer != nil
+	if x.age != nil {
+		x.age.Stop()
+	}
 	x.mu.Unlock()
 	if was {
 		return
-	}
-	if x.age != nil {
-		x.age.Stop()
 	}
 	if keep {
 		time.AfterFunc(lingerAnswer, func() { x.sa.forget(x) })

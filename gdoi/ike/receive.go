@@ -237,7 +237,9 @@ func (s *SA) accept(h isakmp.Header) (*Exchange, DropReason) {
 	s.used[h.MessageID] = struct{}{}
 	x := &Exchange{sa: s, typ: h.Exchange, mid: h.MessageID, iv: s.prot.iv(h.MessageID)}
 	s.exchanges[h.MessageID] = x
+	x.mu.Lock()
 	x.age = time.AfterFunc(exchangeAge, x.Close)
+	x.mu.Unlock()
 	return x, ""
 }
 

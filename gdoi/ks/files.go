@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile bounds what is read: state files are a few hundred octets.
-const maxFile = 1 << 20
+// maxFile bounds what is read: the largest state, a downloaded list, has some hundred
+// kilobytes.
+const maxFile = 16 << 20
 
 // Files is how state gets to disk. WriteFile is atomic and durable: when it returns
 // nil the content survives a crash, and a crash during it leaves the old content.
