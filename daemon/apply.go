@@ -185,6 +185,10 @@ func (d *Daemon) applyMembers(c *config.Config, setups []memberSetup) error {
 	for _, n := range slices.Sorted(maps.Keys(want)) {
 		m := d.newMember(c, want[n])
 		fresh[n] = m
+		if was[n] != nil && !was[n].member.Registered() {
+			first = append(first, m.member.Unregistered()...) // in place of what it had
+			continue
+		}
 		for _, p := range m.member.Prepare() {
 			// Keys that are in force stay until the member has newer ones.
 			if p.State == ipsec.Unregistered || was[n] == nil || !was[n].on(p.Interface) {

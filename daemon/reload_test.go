@@ -231,3 +231,26 @@ func TestReloadChangesLogging(t *testing.T) {
 }
 
 var errRoom = errors.New("no room")
+
+// A member that hasn't registered is in the state that the new file says, also when that
+// is less closed.
+func TestReloadLiftsFailClose(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m, err := start(t, dir, &memory{conns: map[netip.AddrPort]*memConn{}}, "198.51.100.1", gmConf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.d.Stop()
+		if p := m.plane.policy("RED wan"); !p.FailClose.Active {
+			t.Fatalf("%+v", p)
+		}
+		os.WriteFile(m.file, []byte(strings.Replace(gmConf, " activate\n", "", 1)), 0o600)
+		if err := m.d.Reload("test"); err != nil {
+			t.Fatal(err)
+		}
+		if p := m.plane.policy("RED wan"); p.State != ipsec.Unregistered || p.FailClose.Active {
+			t.Errorf("still closed: %+v", p)
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -150,6 +151,22 @@ func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
 			if e.Action == ipsec.Permit {
 				m.o.Events.Emit(event.GMACLPermit{Src: policy.AddrText(e.Src), Dst: policy.AddrText(e.Dst)})
 			}
+		}
+	}
+	return policies
+}
+
+// Registered reports whether a downloaded policy is in force. Only while Run isn't
+// running.
+func (m *Member) Registered() bool { return m.registered }
+
+// Unregistered is what Prepare returns, and for the interfaces that need nothing the
+// policy that says so.
+func (m *Member) Unregistered() []ipsec.GroupPolicy {
+	policies := m.Prepare()
+	for _, a := range m.o.Attach {
+		if !slices.ContainsFunc(policies, func(p ipsec.GroupPolicy) bool { return p.Interface == a.Interface }) {
+			policies = append(policies, m.policyFor(a, nil, nil))
 		}
 	}
 	return policies
