@@ -50,18 +50,24 @@ func Up(prefix string, o Options) (*Net, error) {
 	var script strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&script, format+"\n", a...) }
 	p("set -e")
+	// One ip process a namespace and step: there are many tests and few processors.
+	p("ip -batch - <<X")
 	for _, x := range names {
-		p("ip netns add %s", n.NS(x))
-		p("ip -n %s link set lo up", n.NS(x))
+		p("netns add %s", n.NS(x))
+	}
+	p("X")
+	for _, x := range names {
 		p("ip netns exec %s sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 net.ipv4.ping_group_range='0 2147483647' || true", n.NS(x))
 	}
+	links, ends, routes := map[string][]string{}, map[string][]string{}, map[string][]string{}
 	link := func(a, ai, a4, a6, b, bi, b4, b6 string) {
-		p("ip -n %s link add %s mtu %d type veth peer name %s netns %s", n.NS(a), ai, o.MTU, bi, n.NS(b))
+		links[a] = append(links[a], fmt.Sprintf("link add %s mtu %d type veth peer name %s netns %s", ai, o.MTU, bi, n.NS(b)))
 		for _, e := range [][4]string{{a, ai, a4, a6}, {b, bi, b4, b6}} {
-			p("ip -n %s link set %s mtu %d", n.NS(e[0]), e[1], o.MTU)
-			p("ip -n %s addr add %s/24 dev %s", n.NS(e[0]), e[2], e[1])
-			p("ip -n %s addr add %s/64 dev %s nodad", n.NS(e[0]), e[3], e[1])
-			p("ip -n %s link set %s up", n.NS(e[0]), e[1])
+			ends[e[0]] = append(ends[e[0]],
+				fmt.Sprintf("link set %s mtu %d", e[1], o.MTU),
+				fmt.Sprintf("addr add %s/24 dev %s", e[2], e[1]),
+				fmt.Sprintf("addr add %s/64 dev %s nodad", e[3], e[1]),
+				fmt.Sprintf("link set %s up", e[1]))
 		}
 	}
 	link("h1", "e0", "10.1.1.10", "fd00:1::10", "gm1", "lan", "10.1.1.1", "fd00:1::1")
@@ -74,7 +80,7 @@ func Up(prefix string, o Options) (*Net, error) {
 			if strings.Contains(d, ":") {
 				via = via6
 			}
-			p("ip -n %s route add %s via %s", n.NS(ns), d, via)
+			routes[ns] = append(routes[ns], fmt.Sprintf("route add %s via %s", d, via))
 		}
 	}
 	route("h1", "10.1.1.1", "fd00:1::1", "0.0.0.0/0", "::/0")
@@ -83,6 +89,13 @@ func Up(prefix string, o Options) (*Net, error) {
 	route("gm2", "172.16.2.1", "fd01:2::1", "0.0.0.0/0", "::/0")
 	route("core", "172.16.1.2", "fd01:1::2", "10.1.1.0/24", "fd00:1::/64")
 	route("core", "172.16.2.2", "fd01:2::2", "10.2.2.0/24", "fd00:2::/64")
+	for _, step := range []map[string][]string{links, ends, routes} {
+		for _, x := range names {
+			if len(step[x]) > 0 {
+				p("ip -n %s -batch - <<X\nlink set lo up\n%s\nX", n.NS(x), strings.Join(step[x], "\n"))
+			}
+		}
+	}
 	if !o.WANOffload {
 		for _, e := range [][2]string{{"gm1", "wan"}, {"core", "c1"}, {"gm2", "wan"}, {"core", "c2"}} {
 			p("ip netns exec %s ethtool -K %s tx off gro off gso off tso off >/dev/null", n.NS(e[0]), e[1])

@@ -75,20 +75,20 @@ func transfer(t *testing.T, s *site, to string, octets int) {
 
 func TestTCPTransfer(t *testing.T) {
 	s := newSite(t, topology.Options{}, nil)
-	transfer(t, s, "10.2.2.10", 20<<20)
-	transfer(t, s, "[fd00:2::10]", 5<<20)
+	transfer(t, s, "10.2.2.10", 8<<20)
+	transfer(t, s, "[fd00:2::10]", 2<<20)
 	if n := s.counted("clear"); n != 0 {
 		t.Errorf("%d packets in clear", n)
 	}
 	// Super-packets were joined again at the far end.
-	if m := s.gw[1].show().Model.Interfaces[0]; m.DecapPackets < 15000 {
+	if m := s.gw[1].show().Model.Interfaces[0]; m.DecapPackets < 6000 {
 		t.Errorf("%d packets opened", m.DecapPackets)
 	}
 }
 
 func Test_esp_08_offloads_on(t *testing.T) {
 	s := newSite(t, topology.Options{WANOffload: true}, nil)
-	transfer(t, s, "10.2.2.10", 50<<20)
+	transfer(t, s, "10.2.2.10", 20<<20)
 	if n := s.counted("large"); n != 0 {
 		t.Errorf("%d frames above the MTU", n)
 	}
@@ -132,7 +132,7 @@ func Test_esp_06_MTU_9200(t *testing.T) {
 	for _, queues := range []int{1, 2} {
 		t.Run(fmt.Sprint(queues, " workers"), func(t *testing.T) {
 			s := newSite(t, topology.Options{MTU: 9200}, func(p *static.Policy) { p.Queues = queues })
-			const n = 2000
+			const n = 1000
 			rx := s.listenUDP("h2", "10.2.2.10:9000")
 			tx := s.listenUDP("h1", "10.1.1.10:9001")
 			go func() {

@@ -49,7 +49,7 @@ type shown struct {
 	Model   model.Dataplane
 	SA      model.SACounters            // of the policy installed last
 	SAs     map[uint32]model.SACounters // of all that were installed
-	Senders []ipsec.Sender // of the SA of the policy installed last
+	Senders []ipsec.Sender              // of the SA of the policy installed last
 	Hits    []uint64
 	Notices []dataplane.Notice
 	Events  []string
