@@ -1,6 +1,7 @@
 package gm_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,17 @@ import (
 	"getvpn/gdoi/policy"
 	"getvpn/ipsec"
 )
+
+// words are a failed test's.
+func (m *member) words(group string) string {
+	g := m.model(group)
+	s := fmt.Sprintf("registered at %v, next at %v, %d of %d attempts, last error %q, failures %v, IKE drops %v", g.RegisteredAt, g.ReRegisters,
+		g.Succeeded, g.Attempted, g.LastError, g.FailuresByReason, m.store.Load().IKE.Drops)
+	for _, t := range g.TEKs {
+		s += fmt.Sprintf("\n  SPI %#x until %v", t.SPI, t.Expires)
+	}
+	return s
+}
 
 // oracle judges all members at this instant: what anybody sends with, everybody holds,
 // and nobody has a permit without an SA.
@@ -21,7 +33,7 @@ func oracle(t *testing.T, group string, members []*member) {
 		}
 		for j, b := range members {
 			if !b.receives(group, spi) {
-				t.Fatalf("%v: member %d sends with %#x, which member %d doesn't hold", time.Now(), i, spi, j)
+				t.Fatalf("%v: member %d sends with %#x, which member %d doesn't hold\nsender: %s\nreceiver: %s", time.Now(), i, spi, j, a.words(group), b.words(group))
 			}
 		}
 	}
