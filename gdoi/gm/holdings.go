@@ -14,10 +14,15 @@ import (
 
 // held is a TEK with what it protects.
 type held struct {
-	tek  ipsec.TEK
-	life time.Duration // that remained when it was first downloaded
-	left time.Duration // that remained when it was last downloaded
-	aces []ipsec.ACE   // permits it protects, without their Seq
+	tek ipsec.TEK // Expires is the latest moment at which it may end
+	// until is the earliest such moment: sending and change-over go by it. The key
+	// server counted the remaining life somewhere between our question and its answer,
+	// which a lost message sets seconds apart; a member that sends by its latest
+	// guess would meet peers that have let the key go.
+	until time.Time
+	life  time.Duration // that remained when it was first downloaded
+	left  time.Duration // that remained when it was last downloaded
+	aces  []ipsec.ACE   // permits it protects, without their Seq
 }
 
 // holdings of one group.
@@ -34,13 +39,14 @@ type holdings struct {
 // travel in whole seconds.
 const sameKey = 2 * time.Second
 
-// apply takes a download in. at is when the offer was made, now the present.
+// apply takes a download in. The offer was made between asked and at; now is the
+// present.
 //
 // TEKs of earlier downloads stay until they end, also those that the offer doesn't
 // name: a key server that restarted has new keys, but peers go on sending with the
 // old ones. Their Sender IDs stay with them: new ones were given out for the keys of
 // this download alone, and might be somebody else's under an older key.
-func (h *holdings) apply(o *policy.Offer, keys policy.Keys, at, now time.Time) {
+func (h *holdings) apply(o *policy.Offer, keys policy.Keys, asked, at, now time.Time) {
 	h.expire(now)
 	h.entries = slices.Clone(o.Entries)
 	h.newest = map[uint32]bool{}
@@ -51,7 +57,7 @@ func (h *holdings) apply(o *policy.Offer, keys policy.Keys, at, now time.Time) {
 			continue
 		}
 		h.newest[t.SPI] = true
-		n := &held{life: t.Lifetime, left: t.Lifetime, tek: ipsec.TEK{
+		n := &held{until: asked.Add(t.Lifetime), life: t.Lifetime, left: t.Lifetime, tek: ipsec.TEK{
 			SPI: t.SPI, Transform: t.Transform, Key: t.Key, AuthKey: t.AuthKey,
 			Lifetime: t.Lifetime, Expires: ends, Direction: t.Direction, Replay: t.Replay,
 		}}
@@ -73,9 +79,7 @@ func (h *holdings) apply(o *policy.Offer, keys policy.Keys, at, now time.Time) {
 			if old.tek.Key.Equal(t.Key) && old.tek.AuthKey.Equal(t.AuthKey) {
 				n.life = old.life
 				n.tek.Lifetime = old.tek.Lifetime
-				if d := ends.Sub(old.tek.Expires); d > -sameKey && d < sameKey {
-					n.tek.Expires = old.tek.Expires
-				}
+				n.narrow(old)
 			}
 			h.teks[i] = n
 			continue
@@ -107,8 +111,26 @@ func (h *holdings) expire(now time.Time) (changed bool) {
 	return len(h.teks) != n
 }
 
+// narrow uses what an earlier download of the same TEK said of its end, unless the key
+// server has changed it since.
+func (t *held) narrow(old *held) {
+	if t.until.Sub(old.tek.Expires) >= sameKey || old.until.Sub(t.tek.Expires) >= sameKey {
+		return
+	}
+	// Not each time a little less: whole seconds are cut off, never added.
+	if old.tek.Expires.Before(t.tek.Expires.Add(sameKey)) {
+		t.tek.Expires = old.tek.Expires
+	}
+	if old.until.After(t.until) {
+		t.until = old.until
+	}
+	if t.until.After(t.tek.Expires) {
+		t.until = t.tek.Expires
+	}
+}
+
 // switchAt is when t isn't sent with any longer if there is another.
-func (t *held) switchAt() time.Time { return t.tek.Expires.Add(-policy.SwitchBefore(t.life)) }
+func (t *held) switchAt() time.Time { return t.until.Add(-policy.SwitchBefore(t.life)) }
 
 // sends reports whether the TEK can be sent with at all: a counter mode needs a
 // Sender ID (RFC 6407 §4.4).
@@ -119,7 +141,7 @@ func (t *held) sends() bool { return !t.tek.Transform.Counter() || len(t.tek.SID
 func (h *holdings) pick(e ipsec.ACE, now time.Time) (best *held) {
 	e = plain(e)
 	for _, t := range h.teks { // by end
-		if !slices.Contains(t.aces, e) || !t.sends() || !now.Before(t.tek.Expires) {
+		if !slices.Contains(t.aces, e) || !t.sends() || !now.Before(t.until) {
 			continue
 		}
 		best = t
@@ -152,7 +174,7 @@ func (h *holdings) policy(now time.Time) (entries []ipsec.Entry, teks []ipsec.TE
 // changes is when policy says something else than now; zero: never.
 func (h *holdings) changes(now time.Time) (at time.Time) {
 	for _, t := range h.teks {
-		for _, x := range []time.Time{t.switchAt(), t.tek.Expires} {
+		for _, x := range []time.Time{t.switchAt(), t.until, t.tek.Expires} {
 			if x.After(now) && (at.IsZero() || x.Before(at)) {
 				at = x
 			}

@@ -93,6 +93,7 @@ func (p *EndpointPuller) pull(ctx context.Context, sa *ike.SA, r PullRequest) (*
 		return nil, &PullError{Class: Unreachable, Reason: "internal", Err: err}
 	}
 	var offered *gdoi.SA
+	asked := time.Now()
 	if err := roundTrip(ctx, x, m1, func(d []byte) (err error) {
 		offered, err = g.Offer(d)
 		return err
@@ -124,7 +125,7 @@ func (p *EndpointPuller) pull(ctx context.Context, sa *ike.SA, r PullRequest) (*
 	}
 	keys := o.AddKeys(got.KD, got.Seq)
 	peer := sa.Peer()
-	return &PullResult{Offer: *o, Keys: keys, At: at, Local: peer.Local, Remote: peer.Remote}, nil
+	return &PullResult{Offer: *o, Keys: keys, Asked: asked, At: at, Local: peer.Local, Remote: peer.Remote}, nil
 }
 
 // refuse tells the key server that its policy isn't taken and ends phase 1 (RFC 6407

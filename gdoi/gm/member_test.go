@@ -34,7 +34,7 @@ func tekOf(spi uint32, life time.Duration) policy.TEK {
 
 func offer(teks ...policy.TEK) *PullResult {
 	r := &PullResult{Offer: policy.Offer{Entries: []policy.Entry{{ACE: ssh}, {ACE: permit}}, TEKs: teks},
-		Keys: policy.Keys{SIDBits: 24, SIDs: []uint32{7}}, At: time.Now(), Local: netip.MustParseAddrPort("198.51.100.1:848"), Remote: netip.AddrPortFrom(server1, 848)}
+		Keys: policy.Keys{SIDBits: 24, SIDs: []uint32{7}}, Asked: time.Now(), At: time.Now(), Local: netip.MustParseAddrPort("198.51.100.1:848"), Remote: netip.AddrPortFrom(server1, 848)}
 	for _, t := range teks {
 		r.Offer.Entries[1].SPIs = append(r.Offer.Entries[1].SPIs, t.SPI)
 	}

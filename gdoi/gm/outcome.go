@@ -42,7 +42,7 @@ func (m *Member) finished(ctx context.Context, r result) {
 	}
 	before := m.h
 	m.h.teks = slices.Clone(m.h.teks)
-	m.h.apply(&r.got.Offer, r.got.Keys, r.got.At, now)
+	m.h.apply(&r.got.Offer, r.got.Keys, r.got.Asked, r.got.At, now)
 	m.remember() // first: what is in the kernel must be known to the next process
 	if err := m.install(now); err != nil {
 		m.h = before

@@ -29,8 +29,9 @@ type PullRequest struct {
 type PullResult struct {
 	Offer policy.Offer
 	Keys  policy.Keys
-	// At is when the offer arrived: lifetimes count from here.
-	At            time.Time
+	// The offer was made between Asked, when message 1 was sent first, and At, when
+	// message 2 arrived: its lifetimes count from some moment between.
+	Asked, At     time.Time
 	Local, Remote netip.AddrPort
 }
 
