@@ -53,7 +53,7 @@ bench: ## throughput, packet rate, round trips beside plain forwarding, wireguar
 
 soak: ## the long forms of the end-to-end tests (root)
 	@scripts/setup test
-	GETVPN_SOAK=1 $(GO) test -count=1 -timeout $(SOAKTIMEOUT) -v ./test/...
+	GETVPN_SOAK=1 $(GO) test -count=1 -timeout $(SOAKTIMEOUT) -v ./test/... ./ipsec/dataplane
 	@scripts/fuzz $(FUZZTIME)
 
 generate-check: ## generated files are what their sources give
