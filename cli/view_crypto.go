@@ -325,6 +325,9 @@ func (v *view) drops() {
 		if x := &v.s.Dataplane.Interfaces[i]; len(x.Drops) > 0 {
 			table(fmt.Sprintf("Packets dropped on %s:", x.Name), x.Drops)
 		}
+		if x := &v.s.Dataplane.Interfaces[i]; x.LastError != "" {
+			v.line("Last failure on %s: %s", x.Name, x.LastError)
+		}
 	}
 	table("IKE datagrams and exchanges refused:", v.s.IKE.Drops)
 	for _, g := range v.servers() {

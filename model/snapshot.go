@@ -217,4 +217,5 @@ type Interface struct {
 	Drops                         map[string]uint64
 	FragmentsSent, Reassembled    uint64
 	ICMPTooBigSent, ICMPRewritten uint64
+	LastError                     string // of background work, for a person; empty if there was none
 }

@@ -227,6 +227,9 @@ func (p *port) spis() []uint32 {
 	return l
 }
 
+// errNoEthernet: steering and sending need the Ethernet header of each frame.
+var errNoEthernet = errors.New("the interface has no Ethernet header, so nothing can be protected on it and all that a list permits is dropped")
+
 // reconcile follows the interface: it attaches to one that appeared, restarts on one
 // that changed, and lets go of one that went.
 func (p *port) reconcile() error {
@@ -239,6 +242,11 @@ func (p *port) reconcile() error {
 		return err
 	}
 	var now link
+	if l != nil && l.Attrs().EncapType != "ether" {
+		// What the programs can't read stays locked by its name: permits drop.
+		p.fail(fmt.Errorf("dataplane: %s: %w: its link type is %s", p.name, errNoEthernet, l.Attrs().EncapType))
+		l = nil
+	}
 	if l != nil {
 		a := l.Attrs()
 		now = link{index: a.Index, mtu: a.MTU}

@@ -111,6 +111,9 @@ func (p *port) model() model.Interface {
 		MapName: p.settings.MapName, LocalAddr: p.settings.LocalAddr,
 		EncapPackets: out.packets, DecapPackets: in.packets, FragmentsSent: out.fragments, Reassembled: in.fragments,
 		ICMPTooBigSent: out.tooBigSent, ICMPRewritten: in.icmpRewritten, Drops: map[string]uint64{}}
+	if e := p.lastErr.Load(); e != nil {
+		i.LastError = (*e).Error()
+	}
 	drops := out.drops
 	for r, n := range in.drops {
 		drops[r] += n
