@@ -267,3 +267,24 @@ func TestNoForms(t *testing.T) {
 		}
 	}
 }
+
+// Aggressive mode is answered only where a line says so, and that line warns.
+func TestAggressiveMode(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": false, "crypto isakmp aggressive-mode disable\n": false,
+		"crypto isakmp aggressive-mode enable\n":                                          true,
+		"crypto isakmp aggressive-mode enable\nno crypto isakmp aggressive-mode enable\n": false,
+	} {
+		c, warnings, err := Parse("f", []byte(text))
+		if err != nil || c.Aggressive != want {
+			t.Errorf("%q: %v, %v", text, c, err)
+			continue
+		}
+		if got := len(warnings) == 1 && warnings[0].Line == 1; got != want {
+			t.Errorf("%q: warnings %v", text, warnings)
+		}
+		if again, _, err := Parse("f", []byte(Render(c))); err != nil || again.Aggressive != want {
+			t.Errorf("%q: rendered as %q", text, Render(c))
+		}
+	}
+}

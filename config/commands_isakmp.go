@@ -55,6 +55,13 @@ func isakmpCommands() []command {
 			b.c.ISAKMPIdentity = given(m, "id", "address")
 			return nil
 		}},
+		// The vendor's device answers aggressive mode unless told otherwise; here it is
+		// the other way round, since it gives a hash of the key to whoever asks.
+		{Mode: modeGlobal, Pattern: "crypto isakmp aggressive-mode on:{enable|disable}", Help: "Whether aggressive mode is answered", No: true, Do: func(b *builder, m *grammar.Match) error {
+			b.c.Aggressive = given(m, "on", "disable") == "enable"
+			b.mark("crypto isakmp aggressive-mode")
+			return nil
+		}},
 		{Mode: modeGlobal, Pattern: "crypto isakmp keepalive s:<10-3600> [r:<2-60>] [{p:periodic|on-demand}]", Help: "Dead peer detection", No: true, Do: func(b *builder, m *grammar.Match) error {
 			b.c.Keepalive = Keepalive{}
 			if !m.No {

@@ -27,7 +27,7 @@ var keptLines = []struct {
 	{slotIP, "{mpls|vrf|multilink|voice-card|vtp|spanning-tree|vlan|vpdn|errdisable|diagnostic|hw-module|card|controller|key|track|event|class-map|policy-map|" +
 		"zone|zone-pair|parameter-map|object-group|flow|sampler|frame-relay|lldp|cdp|alias|macro|dot11|bridge|dial-peer|cts|mac|mac-address-table|parser|l2tp-class|pseudowire-class|bfd|standby|tftp-server|time-range|ephone|default|fhrp|rmon|redundancy|subscriber|template|transceiver|nat64|monitor|netconf|netconf-yang|restconf|wsma|onep|virtual-service|iox|app-hosting|gateway|sip-ua|call|voice|global|cns|configuration|file|stackwise|switch|udld|system|power|software|port-channel|pppoe|bba-group|lacp|ipc|appfw|device-tracking|dspfarm|sccp|telephony-service|mgcp|ccm-manager|tunnel} [LINE]"},
 	{slotPKI, "crypto {pki|key|keyring|ca|identity|engine|ikev2|logging|provisioning|xauth|wui|vpn|eli|ssl|dynamic-map} [LINE]"},
-	{slotPKI, "crypto isakmp {profile|client|nat|invalid-spi-recovery|xauth|default|aggressive-mode|diagnose|enable|fragmentation|peer} [LINE]"},
+	{slotPKI, "crypto isakmp {profile|client|nat|invalid-spi-recovery|xauth|default|diagnose|enable|fragmentation|peer} [LINE]"},
 	{slotPKI, "crypto ipsec {security-association|fragmentation|nat-transparency|client|optional|ipv4-deny-policy|server|default} [LINE]"},
 	{slotPKI, "crypto {gdoi|gkm} {fail-close|logging} [LINE]"},
 	{slotPKI, "crypto map name:WORD {isakmp-profile|client|isakmp|redundancy|ipsec-isakmp|seq:<1-65535> {ipsec-isakmp|ipsec-manual}} [LINE]"},

@@ -25,6 +25,7 @@ type Config struct {
 	DFBit          DFBit // crypto ipsec df-bit, global
 	ISAKMPIdentity string
 	Keepalive      Keepalive
+	Aggressive     bool       // crypto isakmp aggressive-mode enable: answer it; off by default
 	Kept           []KeptLine // valid for the vendor, without meaning here: kept verbatim
 
 	// Source is the line of the file where an object was opened, for messages: keys

@@ -144,6 +144,9 @@ func (p *printer) isakmp(c *Config) {
 	if c.ISAKMPIdentity != "" && c.ISAKMPIdentity != "address" {
 		p.add(slotISAKMP, "crypto isakmp identity "+c.ISAKMPIdentity)
 	}
+	if c.Aggressive {
+		p.add(slotISAKMP, "crypto isakmp aggressive-mode enable")
+	}
 	if k := c.Keepalive; k.Interval > 0 {
 		s := fmt.Sprintf("crypto isakmp keepalive %d", secs(k.Interval))
 		if k.Retry != 2*time.Second {

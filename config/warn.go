@@ -28,6 +28,9 @@ func Warnings(file string, c *Config) []Warning {
 	for i := range c.ISAKMPPolicies {
 		a.policy(&c.ISAKMPPolicies[i])
 	}
+	if c.Aggressive {
+		a.say("crypto isakmp aggressive-mode", "aggressive mode gives whoever asks a hash of the pre-shared key to guess at: use main mode; with a wildcard key it is refused all the same")
+	}
 	for i := range c.TransformSets {
 		a.transform(&c.TransformSets[i])
 	}

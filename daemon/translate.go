@@ -17,7 +17,7 @@ import (
 
 // ikeConfig translates policies and keys. Notes are what can't be used and why.
 func ikeConfig(c *config.Config) (*ike.Config, []string) {
-	out := &ike.Config{Keepalive: ike.Keepalive{Retry: c.Keepalive.Retry}}
+	out := &ike.Config{Aggressive: c.Aggressive, Keepalive: ike.Keepalive{Retry: c.Keepalive.Retry}}
 	if c.Keepalive.Periodic {
 		out.Keepalive.Interval = c.Keepalive.Interval
 	}
