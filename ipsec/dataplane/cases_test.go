@@ -61,6 +61,10 @@ func (s *site) reorder(n, behind int) chan relayed {
 				return err
 			}
 		}
+		// Room for the whole stream: a relay that waits for the processor loses nothing.
+		if err := unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
+			return err
+		}
 		return unix.SetsockoptTimeval(in, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
 	})
 	done := make(chan relayed, 1)
