@@ -61,10 +61,6 @@ func (s *site) reorder(n, behind int) chan relayed {
 				return err
 			}
 		}
-		// Room for the whole stream: a relay that waits for the processor loses nothing.
-		if err := unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
-			return err
-		}
 		return unix.SetsockoptTimeval(in, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
 	})
 	done := make(chan relayed, 1)
@@ -89,6 +85,9 @@ func (s *site) reorder(n, behind int) chan relayed {
 		buf := make([]byte, 2000)
 		for r.frames < n {
 			k, err := unix.Read(in, buf)
+			if err == unix.EINTR { // with a time limit the kernel doesn't restart it
+				continue
+			}
 			if err != nil {
 				break
 			}
