@@ -3,8 +3,10 @@ package dataplane
 import (
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -24,6 +26,31 @@ func inNamespace(t *testing.T) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// ownProcess runs the test again in a process that lives in an empty network namespace
+// as a whole, since a dataplane's watchers run on any thread. It reports whether this is
+// that process.
+func ownProcess(t *testing.T) bool {
+	t.Helper()
+	const mark = "GETVPN_TEST_OWN_PROCESS"
+	if os.Getenv(mark) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("unshare", "-n", self, "-test.run=^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), mark+"=1")
+	out, err := c.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
 }
 
 func wantLocked(t *testing.T, want ...string) {
