@@ -27,6 +27,10 @@ func Decode(sa *gdoi.SA) (*Offer, error) {
 	if sa.GAP != nil {
 		denies = sa.GAP.Denies
 	}
+	// A permit belongs to a SAT: without one it has no key and could only drop.
+	if slices.ContainsFunc(denies, func(w gdoi.WireACE) bool { return fromWire(w).Action == ipsec.Permit }) {
+		return nil, reject("a permit among the deny entries")
+	}
 	for i := range sa.SATs {
 		denies = o.denies(denies, i)
 		if err := o.sat(&sa.SATs[i]); err != nil {
