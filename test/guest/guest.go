@@ -49,7 +49,7 @@ func Start(img *Image, netns, tap string) (*Guest, error) {
 	}
 	sock := filepath.Join(dir, "serial")
 	g := &Guest{dir: dir, dead: make(chan struct{})}
-	g.qemu = ns("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "1",
+	g.qemu = ns("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384", "-smp", "1",
 		"-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-monitor", "none",
 		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
 		"-serial", "unix:"+sock+",server=on,wait=off",
