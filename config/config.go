@@ -102,8 +102,26 @@ type Group struct {
 	Passive   bool
 	ClientIf  string // client registration interface
 	Interop   bool   // interop rfc6407: nothing private on the wire
+	Client    Client // what a member accepts and does
 	Local     *LocalServer
 	Kept      []string // lines (blocks indented by one) that nothing acts upon yet
+}
+
+// Client are the "client" lines of a member's group.
+type Client struct {
+	RekeyCiphers  []RekeyCipher // acceptable for the KEK; none: any
+	RekeyHashes   []string      // acceptable for the rekey signature (sha, sha256, …); none: any
+	TransformSets []string      // acceptable for TEKs, names of sets, at most 6; none: any
+	Revert        bool          // fail-close revert: back to fail-close when all SAs have ended
+	Track         int           // status active-sa track: number of the object; 0: none
+	Recovery      time.Duration // recovery-check interval; 0: off
+	Bypass        bool          // bypass-policy: own GDOI traffic passes whatever is downloaded
+}
+
+// RekeyCipher is a cipher of a KEK. KeyBits is 0 for all but AES.
+type RekeyCipher struct {
+	Encr    Encryption
+	KeyBits int
 }
 
 // LocalServer is "server local".
@@ -117,13 +135,34 @@ type LocalServer struct {
 	RekeyNumber     int  // 0 with RekeyRetransmit 0: none
 	RekeyPeriodic   bool // retransmit ... periodic: remind members that didn't acknowledge
 	RekeyUnicast    bool
-	RekeyAuthRSA    string
+	RekeyAuthRSA    string // name of the RSA key that signs; at most one of the two is set
+	RekeyAuthECDSA  string // name of the ECDSA key that signs
+	RekeyAck        Ack
 	RekeyAddress    string // ACL
+	RekeyAddressV6  bool   // rekey address ipv6
 	AuthAddress     string // ACL: authorization address ipv4
 	ReceiveOnly     bool
 	SIDBits         int // group size; default 24
 	SAs             []SAIPsec
 	Kept            []string // lines (blocks indented by one) that nothing acts upon yet
+}
+
+// Ack is which acknowledgements of unicast rekeys a key server asks for and takes.
+type Ack string
+
+const (
+	AckCisco         Ack = ""              // the default: the vendor's, for members that have our capability RFC 8263's
+	AckInteroperable Ack = "interoperable" // RFC 8263 only
+	AckAny           Ack = "any"
+)
+
+// RekeyKey is the name of the key that signs rekeys and whether it is an ECDSA key;
+// "" means that the group has no rekeys.
+func (l *LocalServer) RekeyKey() (name string, ecdsa bool) {
+	if l.RekeyAuthECDSA != "" {
+		return l.RekeyAuthECDSA, true
+	}
+	return l.RekeyAuthRSA, false
 }
 
 // SAIPsec is "sa ipsec N".
@@ -133,6 +172,7 @@ type SAIPsec struct {
 	ACL     string // match address
 	IPv6    bool
 	Replay  ipsec.Replay // default counter, 64
+	Tag     bool         // tag cts sgt: security group tags travel in the metadata
 	Kept    []string     // lines that nothing acts upon yet
 }
 
@@ -173,8 +213,15 @@ type Interface struct {
 	CryptoMap string
 	AdjustMSS int  // ip tcp adjust-mss; 0: off
 	FragAfter bool // crypto ipsec fragmentation after-encryption
+	Joins     []Join
 	Kept      []string
 	Shutdown  bool
+}
+
+// Join is "ip igmp join-group" or "ipv6 mld join-group": a multicast group that is
+// joined by hand. An invalid Source means any.
+type Join struct {
+	Group, Source netip.Addr
 }
 
 // ACL is a named or numbered list. Remarks are kept by position.
