@@ -20,6 +20,7 @@ const (
 	modeMap       = "map"
 	modeFailClose = "fail-close"
 	modeInterface = "interface"
+	modeCTS       = "cts"
 	modeStdACL    = "std-acl"
 	modeExtACL    = "ext-acl"
 	modeV6ACL     = "v6-acl"
@@ -40,6 +41,7 @@ var modes = []grammar.Mode{
 	{Name: modeMap, Parent: modeGlobal, Prompt: "config-crypto-map"},
 	{Name: modeFailClose, Parent: modeGlobal, Prompt: "crypto-map-fail-close"},
 	{Name: modeInterface, Parent: modeGlobal, Prompt: "config-if"},
+	{Name: modeCTS, Parent: modeInterface, Prompt: "config-if-cts-manual"},
 	{Name: modeStdACL, Parent: modeGlobal, Prompt: "config-std-nacl"},
 	{Name: modeExtACL, Parent: modeGlobal, Prompt: "config-ext-nacl"},
 	{Name: modeV6ACL, Parent: modeGlobal, Prompt: "config-ipv6-acl"},

@@ -65,11 +65,9 @@ func groupCommands() []command {
 			return nil
 		}},
 	}
-	for _, p := range []string{"client {bypass-policy|rekey|transform-sets|status|fail-close|recovery-check|protocol} [LINE]"} {
-		out = append(out, command{Mode: modeGroup, Pattern: p, Help: "Kept for a later version", No: true,
-			Do: keepLine(func(b *builder) *[]string { return &b.thisGroup().Kept }, "")})
-	}
-	return out
+	out = append(out, clientCommands()...)
+	return append(out, command{Mode: modeGroup, Pattern: "client protocol [LINE]", Help: "Kept for a later version", No: true,
+		Do: keepLine(func(b *builder) *[]string { return &b.thisGroup().Kept }, "")})
 }
 
 func (b *builder) thisGroup() *Group { return &b.c.Groups[b.group] }

@@ -41,7 +41,7 @@ func ipsecCommands() []command {
 			}
 			return nil
 		}},
-		{Mode: modeProfile, Pattern: "set security-association lifetime {seconds s:<120-2592000>|days d:<1-30>}", Help: "TEK lifetime", No: true, Do: func(b *builder, m *grammar.Match) error {
+		{Mode: modeProfile, Pattern: "set security-association lifetime u:{seconds s:<120-2592000>|days d:<1-30>}", Help: "TEK lifetime", No: true, Do: func(b *builder, m *grammar.Match) error {
 			p := &b.c.Profiles[b.profile]
 			p.Lifetime = defaultTEK
 			if !m.No {

@@ -46,11 +46,24 @@ func localCommands() []command {
 			b.local().RekeySigHash = given(m, "h", "sha")
 			return nil
 		}},
-		{Mode: modeLocal, Pattern: "rekey authentication {mypubkey|pubkey} rsa k:WORD", Help: "Key that signs rekeys", No: true, Do: func(b *builder, m *grammar.Match) error {
-			b.local().RekeyAuthRSA = given(m, "k", "")
+		{Mode: modeLocal, Pattern: "rekey authentication w:{mypubkey|pubkey} t:{rsa|ecdsa} k:WORD", Help: "Key that signs rekeys", No: true, Do: func(b *builder, m *grammar.Match) error {
+			l := b.local()
+			l.RekeyAuthRSA, l.RekeyAuthECDSA = "", ""
+			if m.Get("t") == "ecdsa" {
+				l.RekeyAuthECDSA = given(m, "k", "")
+			} else {
+				l.RekeyAuthRSA = given(m, "k", "")
+			}
 			return nil
 		}},
-		{Mode: modeLocal, Pattern: "rekey lifetime {seconds s:<300-2592000>|days d:<1-30>}", Help: "KEK lifetime", No: true, Do: func(b *builder, m *grammar.Match) error {
+		{Mode: modeLocal, Pattern: "rekey acknowledgement w:{cisco|interoperable|any}", Help: "Form of acknowledgements", No: true, Do: func(b *builder, m *grammar.Match) error {
+			b.local().RekeyAck = Ack(given(m, "w", ""))
+			if b.local().RekeyAck == "cisco" {
+				b.local().RekeyAck = AckCisco
+			}
+			return nil
+		}},
+		{Mode: modeLocal, Pattern: "rekey lifetime u:{seconds s:<300-2592000>|days d:<1-30>}", Help: "KEK lifetime", No: true, Do: func(b *builder, m *grammar.Match) error {
 			b.local().RekeyLifetime = defaultKEK
 			if !m.No {
 				b.local().RekeyLifetime = lifetime(m)
@@ -70,8 +83,9 @@ func localCommands() []command {
 			b.local().RekeyUnicast = !m.No
 			return nil
 		}},
-		{Mode: modeLocal, Pattern: "rekey address {ipv4|ipv6} " + aclName, Help: "Multicast rekeys: list with source and group", No: true, Do: func(b *builder, m *grammar.Match) error {
-			b.local().RekeyAddress = given(m, "acl", "")
+		{Mode: modeLocal, Pattern: "rekey address {v4:ipv4|v6:ipv6} " + aclName, Help: "Multicast rekeys: list with source and group", No: true, Do: func(b *builder, m *grammar.Match) error {
+			l := b.local()
+			l.RekeyAddress, l.RekeyAddressV6 = given(m, "acl", ""), m.Has("v6") && !m.No
 			return nil
 		}},
 		{Mode: modeLocal, Pattern: "authorization address ipv4 " + aclName, Help: "Who may register", No: true, Do: func(b *builder, m *grammar.Match) error {
@@ -82,7 +96,7 @@ func localCommands() []command {
 			b.local().ReceiveOnly = !m.No
 			return nil
 		}},
-		{Mode: modeLocal, Pattern: "group size {s:{medium|large}|small bits:{8|12|16}}", Help: "Width of Sender IDs", No: true, Do: func(b *builder, m *grammar.Match) error {
+		{Mode: modeLocal, Pattern: "group size {s:{medium|large}|s:small bits:{8|12|16}}", Help: "Width of Sender IDs", No: true, Do: func(b *builder, m *grammar.Match) error {
 			l := b.local()
 			switch {
 			case m.No || m.Get("s") == "medium":
@@ -99,7 +113,7 @@ func localCommands() []command {
 			b.thisSA().Profile = given(m, "p", "")
 			return nil
 		}},
-		{Mode: modeSA, Pattern: "match address {ipv4|v6:ipv6} " + aclName, Help: "What is protected", No: true, Do: func(b *builder, m *grammar.Match) error {
+		{Mode: modeSA, Pattern: "match address {v4:ipv4|v6:ipv6} " + aclName, Help: "What is protected", No: true, Do: func(b *builder, m *grammar.Match) error {
 			s := b.thisSA()
 			s.ACL, s.IPv6 = given(m, "acl", ""), m.Has("v6") && !m.No
 			return nil
@@ -139,11 +153,9 @@ func localCommands() []command {
 			b.thisSA().Replay = ipsec.Replay{}
 			return nil
 		}},
-		{Mode: modeSA, Pattern: "tag cts sgt", Help: "Tags", No: true, Do: func(b *builder, m *grammar.Match) error {
-			if m.No {
-				return nil
-			}
-			return keepLine(func(b *builder) *[]string { return &b.thisSA().Kept }, "")(b, m)
+		{Mode: modeSA, Pattern: "tag cts sgt", Help: "Carry security group tags in the packets", No: true, Do: func(b *builder, m *grammar.Match) error {
+			b.thisSA().Tag = !m.No
+			return nil
 		}},
 		{Mode: modeLocal, Pattern: "redundancy", Help: "Cooperative key servers", Enter: modeCoop, No: true, Do: keepLocal("")},
 		{Mode: modeLocal, Pattern: "identifier", Help: "Sender IDs of this key server", Enter: modeIdent, No: true, Do: keepLocal("")},
@@ -154,8 +166,7 @@ func localCommands() []command {
 	for _, p := range []string{"value LINE", "range LINE"} {
 		out = append(out, command{Mode: modeIdent, Pattern: p, Help: "Sender IDs", No: true, Do: keepLocal(" ")})
 	}
-	for _, p := range []string{"rekey acknowledgement w:{cisco|interoperable|any}", "authorization identity w:WORD", "sa d3p LINE",
-		"registration LINE", "pfs", "gikev2 LINE"} {
+	for _, p := range []string{"authorization identity w:WORD", "sa d3p LINE", "registration LINE", "pfs", "gikev2 LINE"} {
 		out = append(out, command{Mode: modeLocal, Pattern: p, Help: "Kept for a later version", No: true, Do: keepLocal("")})
 	}
 	return out

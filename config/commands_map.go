@@ -105,6 +105,9 @@ func interfaceCommands() []command {
 		if strings.Contains(m.Line, "description") {
 			text = strings.TrimSpace(m.Line)
 		}
+		if strings.Contains(text, " join-group") {
+			return &badValue{0, "A multicast group is joined by ip igmp join-group A.B.C.D [source A.B.C.D] or ipv6 mld join-group X:X:X:X::X [X:X:X:X::X]."}
+		}
 		if !slices.Contains(*l, text) {
 			*l = append(*l, text)
 		}
@@ -144,11 +147,39 @@ func interfaceCommands() []command {
 		{Mode: modeInterface, Pattern: "crypto ipsec df-bit LINE", Help: "Only globally", No: true, Do: func(b *builder, m *grammar.Match) error {
 			return &badValue{0, "The DF bit of a group is set globally: crypto ipsec df-bit."}
 		}},
+		{Mode: modeInterface, Pattern: "ip igmp join-group g:A.B.C.D [source s:A.B.C.D]", Help: "Join a multicast group", No: true, Do: joinGroup},
+		{Mode: modeInterface, Pattern: "ipv6 six:mld join-group g:X:X:X:X::X [{s:X:X:X:X::X|include s:X:X:X:X::X|source s:X:X:X:X::X}]", Help: "Join a multicast group", No: true, Do: joinGroup},
+		{Mode: modeInterface, Pattern: ctsManual, Help: "Security group tags on the link", Enter: modeCTS, No: true, Do: keepCTS(true)},
+		{Mode: modeCTS, Pattern: "{policy|propagate|sap} [LINE]", Help: "Kept", No: true, Full: true, Do: keepCTS(false)},
 		{Mode: modeInterface, Pattern: "shutdown", Help: "Switch off", No: true, Do: func(b *builder, m *grammar.Match) error {
 			b.thisIf().Shutdown = !m.No
 			return nil
 		}},
 		{Mode: modeInterface, Pattern: keptInterface, Help: "Kept", No: true, Full: true, Do: keep},
 		{Mode: modeInterface, Pattern: keptInterfaceIP, Help: "Kept", No: true, Full: true, Do: keep},
+	}
+}
+
+const ctsManual = "cts manual"
+
+// keepCTS keeps "cts manual" (head) and, indented behind it, what belongs to it.
+func keepCTS(head bool) func(b *builder, m *grammar.Match) error {
+	return func(b *builder, m *grammar.Match) error {
+		l := &b.thisIf().Kept
+		i := slices.Index(*l, ctsManual)
+		n := i + 1
+		for i >= 0 && n < len(*l) && strings.HasPrefix((*l)[n], " ") {
+			n++
+		}
+		text := " " + strings.Join(strings.Fields(m.Line), " ")
+		switch {
+		case head && m.No && i >= 0:
+			*l = slices.Delete(*l, i, n)
+		case head && !m.No && i < 0:
+			*l = append(*l, ctsManual)
+		case !head && i >= 0 && !slices.Contains((*l)[i+1:n], text):
+			*l = slices.Insert(*l, n, text)
+		}
+		return nil
 	}
 }

@@ -150,7 +150,7 @@ func genConfig(t *rapid.T) *Config {
 		}
 		c.CryptoMaps = append(c.CryptoMaps, m)
 		c.Interfaces = append(c.Interfaces, Interface{Name: fmt.Sprintf("eth%d", i), CryptoMap: m.Name, AdjustMSS: 1360 * i,
-			FragAfter: rapid.Bool().Draw(t, "after"), Shutdown: rapid.Bool().Draw(t, "down"), Kept: []string{"ip address 10.0.0.1 255.0.0.0"}})
+			Joins: genJoins(t), FragAfter: rapid.Bool().Draw(t, "after"), Shutdown: rapid.Bool().Draw(t, "down"), Kept: []string{"ip address 10.0.0.1 255.0.0.0"}})
 	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "lists") {
 		c.ACLs = append(c.ACLs, genACL(t, i))
@@ -163,6 +163,7 @@ func genGroup(t *rapid.T, i int) Group {
 	if rapid.Bool().Draw(t, "member") {
 		g.Passive = rapid.Bool().Draw(t, "passive")
 		g.Servers = []netip.Addr{genAddr4(t)}
+		g.Client = genClient(t)
 		return g
 	}
 	l := newLocal()
@@ -174,14 +175,63 @@ func genGroup(t *rapid.T, i int) Group {
 	l.RekeyLifetime = seconds(rapid.IntRange(300, 2592000).Draw(t, "kek"))
 	l.RekeyUnicast, l.ReceiveOnly = rapid.Bool().Draw(t, "unicast"), rapid.Bool().Draw(t, "receive-only")
 	l.RekeyRetransmit, l.RekeyNumber = seconds(rapid.IntRange(10, 60).Draw(t, "every")), rapid.IntRange(1, 10).Draw(t, "times")
+	switch name := genName.Draw(t, "key"); rapid.IntRange(0, 2).Draw(t, "signed") {
+	case 1:
+		l.RekeyAuthRSA = name
+	case 2:
+		l.RekeyAuthECDSA = name
+	}
+	l.RekeyAck = rapid.SampledFrom([]Ack{AckCisco, AckInteroperable, AckAny}).Draw(t, "ack")
+	if rapid.IntRange(0, 3).Draw(t, "reminders") == 0 {
+		l.RekeyNumber, l.RekeyPeriodic = 0, true
+	}
+	if rapid.Bool().Draw(t, "rekey address") {
+		l.RekeyAddress, l.RekeyAddressV6 = "L1", rapid.Bool().Draw(t, "v6")
+	}
 	l.SIDBits = rapid.SampledFrom([]int{8, 12, 16, 24, 32}).Draw(t, "sid")
 	l.AuthAddress = rapid.SampledFrom([]string{"", "L0"}).Draw(t, "authorization")
 	for n := range rapid.IntRange(1, 3).Draw(t, "sas") {
-		l.SAs = append(l.SAs, SAIPsec{Seq: n + 1, Profile: "P0", ACL: "L0", IPv6: rapid.Bool().Draw(t, "v6"), Replay: rapid.SampledFrom([]ipsec.Replay{{},
+		l.SAs = append(l.SAs, SAIPsec{Seq: n + 1, Profile: "P0", ACL: "L0", IPv6: rapid.Bool().Draw(t, "v6"), Tag: rapid.Bool().Draw(t, "tag"), Replay: rapid.SampledFrom([]ipsec.Replay{{},
 			{Mode: ipsec.ReplayCounter, Window: 64}, {Mode: ipsec.ReplayCounter, Window: 1024}, {Mode: ipsec.ReplayTime, Window: 5}}).Draw(t, "replay")})
 	}
 	g.Local = l
 	return g
+}
+
+func genClient(t *rapid.T) Client {
+	c := Client{Revert: rapid.Bool().Draw(t, "revert"), Track: rapid.IntRange(0, 1000).Draw(t, "track"), Bypass: rapid.Bool().Draw(t, "bypass")}
+	if rapid.Bool().Draw(t, "recovery") {
+		c.Recovery = seconds(rapid.IntRange(100, 1000).Draw(t, "recovery"))
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "ciphers") {
+		c.RekeyCiphers = append(c.RekeyCiphers, rapid.SampledFrom(rekeyCiphers).Draw(t, "cipher"))
+	}
+	c.RekeyCiphers = dedup(c.RekeyCiphers)
+	for range rapid.IntRange(0, 4).Draw(t, "hashes") {
+		c.RekeyHashes = append(c.RekeyHashes, rapid.SampledFrom([]string{"sha", "sha256", "sha384", "sha512"}).Draw(t, "hash"))
+	}
+	c.RekeyHashes = dedup(c.RekeyHashes)
+	for i := range rapid.IntRange(0, 6).Draw(t, "accepted") {
+		c.TransformSets = append(c.TransformSets, fmt.Sprintf("T%d", i))
+	}
+	return c
+}
+
+func genJoins(t *rapid.T) []Join {
+	var out []Join
+	for i := range rapid.IntRange(0, 3).Draw(t, "joins") {
+		j := Join{Group: netip.AddrFrom4([4]byte{239, 1, 1, byte(i)})}
+		if rapid.Bool().Draw(t, "six") {
+			j.Group = netip.MustParseAddr(fmt.Sprintf("ff3e::%x", i+1))
+		}
+		if rapid.Bool().Draw(t, "source") {
+			if j.Source = genAddr4(t); j.Group.Is6() {
+				j.Source = netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1))
+			}
+		}
+		out = append(out, j)
+	}
+	return out
 }
 
 // Parse(Render(c)) is c, field by field, whatever c is.

@@ -19,13 +19,9 @@ func (p *printer) group(g *Group) {
 	l = on(l, g.HasNumber, " identity number %d", g.Number)
 	l = on(l, g.Address.IsValid(), " identity address ipv4 %s", g.Address)
 	for _, s := range g.Servers {
-		fam := "ipv4"
-		if s.Is6() {
-			fam = "ipv6"
-		}
-		l = append(l, " server address "+fam+" "+s.String())
+		l = append(l, " server address "+family(s.Is6())+" "+s.String())
 	}
-	l = on(l, g.ClientIf != "", " client registration interface %s", g.ClientIf)
+	l = append(l, clientLines(g)...)
 	l = on(l, g.Passive, " passive")
 	l = on(l, g.Interop, " interop rfc6407")
 	for _, k := range g.Kept {
@@ -38,11 +34,18 @@ func (p *printer) group(g *Group) {
 	p.add(slotGroups, l...)
 }
 
+func family(six bool) string {
+	if six {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
 func localLines(s *LocalServer) []string {
 	var l []string
 	l = on(l, s.RekeyEncr == EncrAES, "  rekey algorithm aes %d", s.RekeyKeyBits)
 	l = on(l, s.RekeySigHash != "sha", "  rekey sig-hash algorithm %s", s.RekeySigHash)
-	l = on(l, s.RekeyAddress != "", "  rekey address ipv4 %s", s.RekeyAddress)
+	l = on(l, s.RekeyAddress != "", "  rekey address %s %s", family(s.RekeyAddressV6), s.RekeyAddress)
 	l = on(l, s.RekeyLifetime != defaultKEK, "  rekey lifetime seconds %d", secs(s.RekeyLifetime))
 	switch {
 	case s.RekeyPeriodic:
@@ -53,6 +56,8 @@ func localLines(s *LocalServer) []string {
 		l = append(l, fmt.Sprintf("  rekey retransmit %d number %d", secs(s.RekeyRetransmit), s.RekeyNumber))
 	}
 	l = on(l, s.RekeyAuthRSA != "", "  rekey authentication mypubkey rsa %s", s.RekeyAuthRSA)
+	l = on(l, s.RekeyAuthECDSA != "", "  rekey authentication mypubkey ecdsa %s", s.RekeyAuthECDSA)
+	l = on(l, s.RekeyAck != AckCisco, "  rekey acknowledgement %s", s.RekeyAck)
 	l = on(l, s.RekeyUnicast, "  rekey transport unicast")
 	l = on(l, s.AuthAddress != "", "  authorization address ipv4 %s", s.AuthAddress)
 	l = on(l, s.ReceiveOnly, "  sa receive-only")
@@ -66,11 +71,7 @@ func localLines(s *LocalServer) []string {
 	for _, x := range s.SAs {
 		l = append(l, fmt.Sprintf("  sa ipsec %d", x.Seq))
 		l = on(l, x.Profile != "", "   profile %s", x.Profile)
-		fam := "ipv4"
-		if x.IPv6 {
-			fam = "ipv6"
-		}
-		l = on(l, x.ACL != "", "   match address %s %s", fam, x.ACL)
+		l = on(l, x.ACL != "", "   match address %s %s", family(x.IPv6), x.ACL)
 		switch x.Replay.Mode {
 		case ipsec.ReplayCounter:
 			l = append(l, fmt.Sprintf("   replay counter window-size %d", x.Replay.Window))
@@ -79,6 +80,7 @@ func localLines(s *LocalServer) []string {
 		default:
 			l = append(l, "   no replay")
 		}
+		l = on(l, x.Tag, "   tag cts sgt")
 		for _, k := range x.Kept {
 			l = append(l, "   "+k)
 		}
@@ -118,6 +120,9 @@ func (p *printer) iface(i *Interface) {
 	}
 	l = on(l, i.AdjustMSS != 0, " ip tcp adjust-mss %d", i.AdjustMSS)
 	l = on(l, i.FragAfter, " crypto ipsec fragmentation after-encryption")
+	for _, j := range i.Joins {
+		l = append(l, " "+joinText(j))
+	}
 	l = on(l, i.Shutdown, " shutdown")
 	l = on(l, i.CryptoMap != "", " crypto map %s", i.CryptoMap)
 	p.add(slotInterfaces, l...)

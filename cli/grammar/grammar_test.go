@@ -38,6 +38,7 @@ func TestMatching(t *testing.T) {
 		"sh ver":                  "show version false",
 		"SHOW VL 7":               "show vlan n:<1-4094> false n=7",
 		"no show vlan":            "show vlan n:<1-4094> true",
+		"no encryption":           "encryption alg:{des|aes [bits:{128|256}]} true",
 		"key 0 address 1.2.3.4":   "", // a key of "0"? no: then "address" would be the address
 		"key 7 address 1.2.3.4":   "key {[type:0] key:SECRET|type:7 key:SECRET} address a:A.B.C.D [mask:A.B.C.D] false key=7 a=1.2.3.4",
 		"key 7 x address 1.2.3.4": "key {[type:0] key:SECRET|type:7 key:SECRET} address a:A.B.C.D [mask:A.B.C.D] false type=7 key=x a=1.2.3.4",

@@ -179,13 +179,15 @@ func (c *compiler) choice(name string) (frag, error) {
 }
 
 // shortened is the automaton for "no": the line may end behind a parameter, and behind a
-// keyword that no other keyword follows, so that "no crypto" never means everything.
+// keyword that no other keyword follows, so that "no crypto" never means everything. A
+// named choice of keywords is a value, as a parameter is: "no encryption" needs none.
 func (a automaton) shortened() automaton {
 	b := a
 	b.last = slices.Clone(a.last)
 	for i := range b.last {
 		more := slices.ContainsFunc(a.follow[i], func(p int) bool { return a.syms[p].kind == keyword })
-		if b.syms[i].kind != keyword || !more {
+		values := !slices.ContainsFunc(a.follow[i], func(p int) bool { return a.syms[p].kind != keyword || a.syms[p].name == "" })
+		if b.syms[i].kind != keyword || !more || values {
 			b.last[i] = true
 		}
 	}
