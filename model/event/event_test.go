@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,12 +15,23 @@ import (
 // Every <name> of a row's format is a field of its event and every field is used;
 // no two events share a mnemonic.
 func TestCatalogueRowsMatchTheirFields(t *testing.T) {
-	f, err := parser.ParseFile(token.NewFileSet(), "catalogue.go", nil, 0)
+	var decls []ast.Decl
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || name == "event.go" {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decls = append(decls, f.Decls...)
+	}
 	types := map[string][]string{}
-	for _, d := range f.Decls {
+	for _, d := range decls {
 		g, ok := d.(*ast.GenDecl)
 		if !ok || g.Tok != token.TYPE {
 			continue
@@ -32,7 +44,7 @@ func TestCatalogueRowsMatchTheirFields(t *testing.T) {
 	}
 	seen := map[string]string{}
 	placeholder := regexp.MustCompile(`<(\w+)>`)
-	for _, d := range f.Decls {
+	for _, d := range decls {
 		m, ok := d.(*ast.FuncDecl)
 		if !ok || m.Name.Name != "Row" {
 			continue
