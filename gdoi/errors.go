@@ -42,6 +42,13 @@ const (
 	CapabilityMissing
 	CapabilityMismatch
 	MalformedContent // wraps an *isakmp.MalformedError
+	// Rekeys and their acknowledgements.
+	UnknownSPI     // cookies of another rekey SA
+	BadSignature   // GROUPKEY-PUSH
+	SignatureKey   // a key that can't sign or verify for this SA
+	TooLong        // more than a datagram carries
+	AckUnsupported // an acknowledgement type that this implementation lacks
+	BadAckID       // an identity that no acknowledgement may have
 
 	NumReasons
 )
@@ -74,6 +81,12 @@ func (r Reason) String() string {
 		CapabilityMissing:    "capability-missing",
 		CapabilityMismatch:   "capability-mismatch",
 		MalformedContent:     "malformed-content",
+		UnknownSPI:           "unknown-rekey-spi",
+		BadSignature:         "bad-signature",
+		SignatureKey:         "signature-key",
+		TooLong:              "too-long",
+		AckUnsupported:       "ack-unsupported",
+		BadAckID:             "bad-ack-id",
 	}
 	if r == 0 || r >= NumReasons {
 		return fmt.Sprintf("reason %d", uint8(r))

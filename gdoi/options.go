@@ -14,4 +14,7 @@ type Dialect struct {
 	// LongReserved sends 6 octets instead of 4 behind the SAK's SPI, as the
 	// reference implementation of RFC 3547 does.
 	LongReserved bool
+	// AckOutputLength derives the key of acknowledgements with the length of the prf's
+	// output (256, 512) instead of its block's (512, 1024): RFC 8263 §3.2 says both.
+	AckOutputLength bool
 }
