@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"getvpn/cli"
+	"getvpn/internal/memnet"
 	"getvpn/ipsec/dataplane"
 )
 
@@ -15,11 +16,11 @@ import (
 // daemon and replaces what a dead one left.
 func TestControlSocket(t *testing.T) {
 	dir := t.TempDir()
-	n := &memory{conns: map[netip.AddrPort]*memConn{}}
+	n := memnet.New(1)
 	file, sock := filepath.Join(dir, "c.conf"), filepath.Join(dir, "run", "s.sock")
 	os.WriteFile(file, []byte(ksConf), 0o600)
 	a := netip.MustParseAddr("192.0.2.1")
-	o := Options{ConfigFile: file, Socket: sock, StateDir: dir, addrs: fixedAddr(a), listen: n.host(a),
+	o := Options{ConfigFile: file, Socket: sock, StateDir: dir, addrs: fixedAddr(a), listen: host(n, a),
 		openPlane: func(dataplane.Options) (Plane, error) { t.Error("a key server opened a dataplane"); return nil, nil }}
 	d, err := Start(o)
 	if err != nil {
@@ -69,7 +70,7 @@ func TestStartRefusesABadFile(t *testing.T) {
 		"missing map": "interface wan\n crypto map NOPE\n",
 	} {
 		os.WriteFile(file, []byte(text), 0o600)
-		if d, err := Start(Options{ConfigFile: file, StateDir: dir, addrs: fixedAddr{}, listen: (&memory{conns: map[netip.AddrPort]*memConn{}}).host(netip.Addr{}),
+		if d, err := Start(Options{ConfigFile: file, StateDir: dir, addrs: fixedAddr{}, listen: host(memnet.New(1), netip.Addr{}),
 			openPlane: func(dataplane.Options) (Plane, error) { t.Error("dataplane opened"); return nil, nil }}); err == nil {
 			t.Errorf("%s: started", name)
 			d.Stop()

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bytes"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,66 +14,16 @@ import (
 	"time"
 
 	"getvpn/gdoi/ike"
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
 	"getvpn/model"
 )
 
-// memory is a network in memory.
-type memory struct {
-	mu    sync.Mutex
-	conns map[netip.AddrPort]*memConn
-}
-
-type memConn struct {
-	n     *memory
-	local netip.AddrPort
-	in    chan ike.Datagram
-	done  chan struct{}
-	once  sync.Once
-}
-
 // host gives a listen function for a host with that address: a socket bound to all
 // addresses is reached there.
-func (n *memory) host(a netip.Addr) func(netip.AddrPort) (ike.PacketConn, error) {
-	return func(l netip.AddrPort) (ike.PacketConn, error) {
-		c := &memConn{n: n, local: netip.AddrPortFrom(a, l.Port()), in: make(chan ike.Datagram, 256), done: make(chan struct{})}
-		if l.Addr().Is6() { // nobody sends there
-			return c, nil
-		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.conns[c.local] = c
-		return c, nil
-	}
-}
-
-func (c *memConn) LocalAddr() netip.AddrPort { return c.local }
-func (c *memConn) Close() error {
-	c.once.Do(func() { close(c.done) })
-	return nil
-}
-
-func (c *memConn) Read(b []byte) (ike.Datagram, error) {
-	select {
-	case d := <-c.in:
-		d.Data = b[:copy(b, d.Data)]
-		return d, nil
-	case <-c.done:
-		return ike.Datagram{}, net.ErrClosed
-	}
-}
-
-func (c *memConn) Write(b []byte, _ netip.Addr, to netip.AddrPort) error {
-	c.n.mu.Lock()
-	defer c.n.mu.Unlock()
-	if r := c.n.conns[to]; r != nil {
-		select {
-		case r.in <- ike.Datagram{Data: bytes.Clone(b), Remote: c.local, Local: to}:
-		default:
-		}
-	}
-	return nil
+func host(n *memnet.Network, a netip.Addr) func(netip.AddrPort) (ike.PacketConn, error) {
+	return func(l netip.AddrPort) (ike.PacketConn, error) { return memnet.As[ike.Datagram](n.Listen(l, a)) }
 }
 
 // fakePlane remembers what it was told, in order.
@@ -222,13 +171,13 @@ type rig struct {
 	out   *bytes.Buffer
 }
 
-func start(t *testing.T, dir string, n *memory, addr, conf string) (*rig, error) {
+func start(t *testing.T, dir string, n *memnet.Network, addr, conf string) (*rig, error) {
 	a := netip.MustParseAddr(addr)
 	r := &rig{t: t, plane: &fakePlane{last: map[string]ipsec.GroupPolicy{}}, file: filepath.Join(dir, addr+".conf"), out: &bytes.Buffer{}}
 	if err := os.WriteFile(r.file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Start(Options{ConfigFile: r.file, StateDir: filepath.Join(dir, addr), Console: r.out, addrs: fixedAddr(a), listen: n.host(a),
+	d, err := Start(Options{ConfigFile: r.file, StateDir: filepath.Join(dir, addr), Console: r.out, addrs: fixedAddr(a), listen: host(n, a),
 		openPlane: func(dataplane.Options) (Plane, error) { r.plane.note("open"); return r.plane, nil }})
 	r.d = d
 	return r, err
@@ -247,7 +196,7 @@ func (r *rig) lines() int {
 func TestTwoDaemons(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		n := &memory{conns: map[netip.AddrPort]*memConn{}}
+		n := memnet.New(1)
 		k, err := start(t, dir, n, "192.0.2.1", ksConf)
 		if err != nil {
 			t.Error(err, k.out)

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/ike"
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 	"getvpn/model"
 )
@@ -35,8 +35,8 @@ end
 `
 
 // pair is a key server and that member, registered.
-func pair(t *testing.T, dir string) (n *memory, k, m *rig) {
-	n = &memory{conns: map[netip.AddrPort]*memConn{}}
+func pair(t *testing.T, dir string) (n *memnet.Network, k, m *rig) {
+	n = memnet.New(1)
 	k, err := start(t, dir, n, "192.0.2.1", ksConf)
 	if err != nil {
 		t.Fatal(err, k.out)
@@ -237,7 +237,7 @@ var errRoom = errors.New("no room")
 func TestReloadLiftsFailClose(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		m, err := start(t, dir, &memory{conns: map[netip.AddrPort]*memConn{}}, "198.51.100.1", gmConf)
+		m, err := start(t, dir, memnet.New(1), "198.51.100.1", gmConf)
 		if err != nil {
 			t.Fatal(err)
 		}

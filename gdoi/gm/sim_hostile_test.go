@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/isakmp"
+	"getvpn/internal/memnet"
 )
 
 // wireSAT is a SAT body: 10.0.0.1 to 10.0.0.2, AES-CBC-128 with HMAC-SHA-256, the SPI,
@@ -78,7 +79,7 @@ func TestPoliciesOfAMadKeyServer(t *testing.T) {
 		"one SAT more":             {sa: wireSA(append(many[:len(many):len(many)], wireSAT(1, 1))...), kd: wireKD(), most: 30, reason: "too-many-payloads"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, 21, func(t *testing.T, n *network, _ string) {
+			simulate(t, 21, func(t *testing.T, n *memnet.Network, _ string) {
 				evil := newNode(t, n, ks1, "secret")
 				evil.cancel = func() {}
 				defer evil.stop()

@@ -12,6 +12,7 @@ import (
 	"getvpn/config"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 	"getvpn/model"
 	"getvpn/model/event"
@@ -37,7 +38,7 @@ func (k *keyServer) refusals() (n uint64) {
 }
 
 // served proves that the key server serves the next member.
-func served(t *testing.T, n *network, number uint32, name string, addr int) {
+func served(t *testing.T, n *memnet.Network, number uint32, name string, addr int) {
 	t.Helper()
 	m := startGM(t, n, gmAddr(addr), "secret", join{name, number, []netip.Addr{ks1}, false})
 	defer m.stop()
@@ -63,7 +64,7 @@ func events[E event.Event](x *node) (out []E) {
 
 // A wrong key for five minutes, three key servers in the list.
 func Test_ike_01_WrongPreSharedKey(t *testing.T) {
-	simulate(t, 5, func(t *testing.T, n *network, dir string) {
+	simulate(t, 5, func(t *testing.T, n *memnet.Network, dir string) {
 		var servers []*keyServer
 		for _, a := range []netip.Addr{ks1, ks2, ks3} {
 			k := startKS(t, n, a, "secret", dir+a.String(), setup("red", 1, time.Hour))
@@ -100,7 +101,7 @@ func Test_ike_01_WrongPreSharedKey(t *testing.T) {
 
 // One member, 200 times "clear crypto gdoi" within 10 minutes.
 func Test_ike_02_TwoHundredClears(t *testing.T) {
-	simulate(t, 6, func(t *testing.T, n *network, dir string) {
+	simulate(t, 6, func(t *testing.T, n *memnet.Network, dir string) {
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour))
 		defer k.stop()
 		short := phase1("secret")
@@ -138,7 +139,7 @@ func Test_ike_02_TwoHundredClears(t *testing.T) {
 }
 
 func TestUnknownGroupUnauthorisedAddressAndOldMember(t *testing.T) {
-	simulate(t, 7, func(t *testing.T, n *network, dir string) {
+	simulate(t, 7, func(t *testing.T, n *memnet.Network, dir string) {
 		closed := setup("closed", 2, time.Hour)
 		closed.Auth = &config.ACL{Entries: []ipsec.ACE{{Action: ipsec.Permit, Family: ipsec.IPv4, Src: ipsec.MatchPrefix(netip.PrefixFrom(gmAddr(9), 32))}}}
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour), closed)
@@ -178,7 +179,7 @@ func TestUnknownGroupUnauthorisedAddressAndOldMember(t *testing.T) {
 
 // A group for foreign members gets nothing private, and serves both kinds.
 func TestInteropGroup(t *testing.T) {
-	simulate(t, 8, func(t *testing.T, n *network, dir string) {
+	simulate(t, 8, func(t *testing.T, n *memnet.Network, dir string) {
 		s := setup("red", 1, time.Hour)
 		s.Group.Interop = true
 		k := startKS(t, n, ks1, "secret", dir, s)
@@ -225,13 +226,13 @@ func pull(b []byte) bool { return len(b) > 28 && isakmp.ExchangeType(b[18]) == i
 // Forged copies before each genuine message change nothing: the registration works,
 // forgeries are counted, and no member or Sender ID more than that one exists.
 func Test_wire_01_ForgedCopiesAtEveryStep(t *testing.T) {
-	simulate(t, 9, func(t *testing.T, n *network, dir string) {
-		n.delay = 0
+	simulate(t, 9, func(t *testing.T, n *memnet.Network, dir string) {
+		n.SetAll(memnet.Link{})
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour))
 		defer k.stop()
 		var inject [][3]any
 		var history [][]byte
-		n.tap = func(from, to netip.AddrPort, b []byte) []byte {
+		n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 			if !pull(b) {
 				return b
 			}
@@ -244,21 +245,17 @@ func Test_wire_01_ForgedCopiesAtEveryStep(t *testing.T) {
 			history = append(history, bytes.Clone(b))
 			for _, x := range inject {
 				from, to, c := x[0].(netip.AddrPort), x[1].(netip.AddrPort), x[2].([]byte)
-				if r := n.conns[to]; r != nil {
-					r.in <- ike.Datagram{Data: c, Remote: from, Local: to}
-				}
+				n.Deliver(from, to, c)
 			}
 			inject = nil
 			return b
-		}
+		})
 		before := k.refusals()
 		m := startGM(t, n, gmAddr(1), "secret", join{"red", 1, []netip.Addr{ks1}, false})
 		defer m.stop()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		n.mu.Lock()
-		n.tap = nil
-		n.mu.Unlock()
+		n.SetTap(nil)
 		if m.sending("red") == 0 {
 			t.Fatalf("forgeries stopped the registration: %+v", m.model("red"))
 		}
@@ -277,11 +274,11 @@ func Test_wire_01_ForgedCopiesAtEveryStep(t *testing.T) {
 func Test_wire_01_BrokenMessagesGetNothing(t *testing.T) {
 	for step := 1; step <= 3; step += 2 {
 		for _, kind := range []string{"flip", "cut", "extend"} {
-			simulate(t, 10, func(t *testing.T, n *network, dir string) {
+			simulate(t, 10, func(t *testing.T, n *memnet.Network, dir string) {
 				k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour))
 				defer k.stop()
 				seen := map[string]int{} // distinct messages of the member, by number: 1, 3
-				n.tap = func(from, to netip.AddrPort, b []byte) []byte {
+				n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 					if !pull(b) || to.Addr() != ks1 {
 						return b
 					}
@@ -300,16 +297,14 @@ func Test_wire_01_BrokenMessagesGetNothing(t *testing.T) {
 						}
 					}
 					return b
-				}
+				})
 				before := k.refusals()
 				m := startGM(t, n, gmAddr(1), "secret", join{"red", 1, []netip.Addr{ks1}, false})
 				time.Sleep(20 * time.Second)
 				synctest.Wait()
 				got := m.sending("red") != 0
 				m.stop()
-				n.mu.Lock()
-				n.tap = nil
-				n.mu.Unlock()
+				n.SetTap(nil)
 				if got || len(k.store.Load().KeyServers[0].Members) != 0 {
 					t.Errorf("step %d, %s: registered", step, kind)
 				}
@@ -350,7 +345,7 @@ func Test_wire_01_HostileKeyServer(t *testing.T) {
 		"KD":  {sa: inSA(isakmp.PayloadSAT, good), kd: kd, reason: "attribute-overrun"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, 11, func(t *testing.T, n *network, dir string) {
+			simulate(t, 11, func(t *testing.T, n *memnet.Network, dir string) {
 				k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour))
 				defer k.stop()
 				m := startGM(t, n, gmAddr(1), "secret", join{"red", 1, []netip.Addr{ks2, ks1}, false})

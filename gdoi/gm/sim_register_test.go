@@ -6,12 +6,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 	"getvpn/model"
 )
 
 func TestRegistrationEndToEnd(t *testing.T) {
-	simulate(t, 1, func(t *testing.T, n *network, dir string) {
+	simulate(t, 1, func(t *testing.T, n *memnet.Network, dir string) {
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour), setup("blue", 2, 2*time.Hour))
 		a := startGM(t, n, gmAddr(1), "secret", join{"red", 1, []netip.Addr{ks1}, false}, join{"blue", 2, []netip.Addr{ks1}, false})
 		b := startGM(t, n, gmAddr(2), "secret", join{"red", 1, []netip.Addr{ks1}, false})

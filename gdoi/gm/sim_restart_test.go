@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 )
 
@@ -47,7 +48,7 @@ func sealed(t *testing.T, m *member, n int) (out [][2]uint64) {
 // A member that is killed and started again 50 times while it and another one send:
 // no (SPI, IV) is ever seen twice under the group's AES-GCM keys.
 func Test_esp_10_FiftyRestarts(t *testing.T) {
-	simulate(t, 15, func(t *testing.T, n *network, dir string) {
+	simulate(t, 15, func(t *testing.T, n *memnet.Network, dir string) {
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, 20*time.Minute))
 		defer k.stop()
 		other := startGM(t, n, gmAddr(2), "secret", join{"red", 1, []netip.Addr{ks1}, false})
@@ -72,13 +73,9 @@ func Test_esp_10_FiftyRestarts(t *testing.T) {
 			time.Sleep(40 * time.Second) // through several TEKs
 			synctest.Wait()
 			collect(life, sealed(t, m, 200))
-			n.mu.Lock() // killed: it says nothing any more
-			n.loss = 1
-			n.mu.Unlock()
+			n.Cut(netip.Addr{}, netip.Addr{}) // killed: it says nothing any more
 			m.stop()
-			n.mu.Lock()
-			n.loss = 0
-			n.mu.Unlock()
+			n.HealAll()
 		}
 		if g := k.store.Load().KeyServers[0]; len(g.Members) != 2 || len(k.ep.SAs(gmAddr(1))) > 2 {
 			t.Errorf("%d members, %d SAs with the restarted one", len(g.Members), len(k.ep.SAs(gmAddr(1))))

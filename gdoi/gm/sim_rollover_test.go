@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/policy"
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 )
 
@@ -47,8 +48,8 @@ func Test_esp_10_TEKsRollOverWithoutAGap(t *testing.T) {
 		hours = time.Hour
 	}
 	for _, life := range []time.Duration{60 * time.Second, 120 * time.Second, 600 * time.Second} {
-		simulate(t, uint64(life), func(t *testing.T, n *network, dir string) {
-			n.loss, n.dup = 0.02, 0.05
+		simulate(t, uint64(life), func(t *testing.T, n *memnet.Network, dir string) {
+			n.SetAll(memnet.Link{Loss: 0.02, Duplicate: 0.05, Jitter: simDelay})
 			k := startKS(t, n, ks1, "secret", dir, setup("red", 1, life))
 			defer k.stop()
 			var members []*member
@@ -85,7 +86,7 @@ func Test_esp_10_TEKsRollOverWithoutAGap(t *testing.T) {
 
 // The key server goes away until all keys have ended, then comes back with new ones.
 func TestKeyServerAwayAndBack(t *testing.T) {
-	simulate(t, 3, func(t *testing.T, n *network, dir string) {
+	simulate(t, 3, func(t *testing.T, n *memnet.Network, dir string) {
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, 2*time.Minute))
 		defer func() { k.stop() }()
 		var members []*member
@@ -124,7 +125,7 @@ func TestKeyServerAwayAndBack(t *testing.T) {
 // it, the others with what the new process made: nothing tells them before they
 // register again).
 func TestKeyServerRestart(t *testing.T) {
-	simulate(t, 4, func(t *testing.T, n *network, dir string) {
+	simulate(t, 4, func(t *testing.T, n *memnet.Network, dir string) {
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, 5*time.Minute))
 		defer func() { k.stop() }()
 		var members []*member

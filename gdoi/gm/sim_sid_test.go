@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/isakmp"
+	"getvpn/internal/memnet"
 	"getvpn/ipsec"
 	"getvpn/model/event"
 )
@@ -14,7 +15,7 @@ import (
 // Sender IDs of 6 bits: the 65th registration finds new keys and a clean slate, and
 // nobody ever gets a pair of key and Sender ID that somebody else had.
 func Test_esp_10_SenderIDsRunOut(t *testing.T) {
-	simulate(t, 12, func(t *testing.T, n *network, dir string) {
+	simulate(t, 12, func(t *testing.T, n *memnet.Network, dir string) {
 		s := setup("red", 1, 30*time.Minute)
 		s.SIDBits = 6
 		k := startKS(t, n, ks1, "secret", dir, s)
@@ -59,15 +60,15 @@ func Test_esp_10_SenderIDsRunOut(t *testing.T) {
 
 // Message 1 alone changes nothing: no key, no member, no Sender ID (RFC 6407 §7.2.5).
 func TestMessageOneChangesNothing(t *testing.T) {
-	simulate(t, 13, func(t *testing.T, n *network, dir string) {
+	simulate(t, 13, func(t *testing.T, n *memnet.Network, dir string) {
 		k := startKS(t, n, ks1, "secret", dir, setup("red", 1, time.Hour))
 		defer k.stop()
-		n.tap = func(from, to netip.AddrPort, b []byte) []byte {
+		n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 			if from.Addr() == ks1 && len(b) > 18 && isakmp.ExchangeType(b[18]) == isakmp.GroupKeyPull {
 				return nil // message 2 never arrives
 			}
 			return b
-		}
+		})
 		m := startGM(t, n, gmAddr(1), "secret", join{"red", 1, []netip.Addr{ks1}, false})
 		defer m.stop()
 		time.Sleep(50 * time.Second)
@@ -76,16 +77,14 @@ func TestMessageOneChangesNothing(t *testing.T) {
 		if len(g.Policies[0].TEKs) != 0 || len(g.Members) != 0 || g.SIDsUsed != 0 || g.Counters.PullsCompleted != 0 {
 			t.Errorf("changed: %+v", g)
 		}
-		n.mu.Lock()
-		n.tap = nil
-		n.mu.Unlock()
+		n.SetTap(nil)
 		served(t, n, 1, "red", 2)
 	})
 }
 
 // A receive-only group reaches the members as such.
 func TestDirectionIsCarried(t *testing.T) {
-	simulate(t, 14, func(t *testing.T, n *network, dir string) {
+	simulate(t, 14, func(t *testing.T, n *memnet.Network, dir string) {
 		s := setup("red", 1, time.Hour)
 		s.Entries[0].Direction = ipsec.InboundOnly
 		k := startKS(t, n, ks1, "secret", dir, s)

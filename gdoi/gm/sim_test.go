@@ -4,12 +4,9 @@ package gm_test
 // engines are the product's, only the sockets and the dataplane are not.
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
-	mrand "math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,108 +19,20 @@ import (
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
+	"getvpn/internal/memnet"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
 	"getvpn/model"
 	"getvpn/model/event"
 )
 
-// network loses, doubles and delays datagrams by a seeded random source.
-type network struct {
-	mu        sync.Mutex
-	rnd       *mrand.Rand
-	conns     map[netip.AddrPort]*conn
-	loss, dup float64
-	delay     time.Duration
-	// tap sees every datagram and may change, drop (nil) or keep it.
-	tap func(from, to netip.AddrPort, b []byte) []byte
-}
+// simDelay is the longest way of a datagram in a simulation.
+const simDelay = 20 * time.Millisecond
 
-type conn struct {
-	n     *network
-	local netip.AddrPort
-	in    chan ike.Datagram
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newNetwork(seed uint64) *network {
-	return &network{rnd: mrand.New(mrand.NewPCG(seed, 1)), conns: map[netip.AddrPort]*conn{}, delay: 20 * time.Millisecond}
-}
-
-func (n *network) listen(a netip.AddrPort) (ike.PacketConn, error) {
-	c := &conn{n: n, local: a, in: make(chan ike.Datagram, 4096), done: make(chan struct{})}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.conns[a] = c
-	return c, nil
-}
-
-func (c *conn) LocalAddr() netip.AddrPort { return c.local }
-
-func (c *conn) Close() error {
-	c.once.Do(func() {
-		close(c.done)
-		c.n.mu.Lock()
-		defer c.n.mu.Unlock()
-		if c.n.conns[c.local] == c {
-			delete(c.n.conns, c.local)
-		}
-	})
-	return nil
-}
-
-func (c *conn) Read(b []byte) (ike.Datagram, error) {
-	select {
-	case d := <-c.in:
-		d.Data = b[:copy(b, d.Data)]
-		return d, nil
-	case <-c.done:
-		return ike.Datagram{}, net.ErrClosed
-	}
-}
-
-func (c *conn) Write(b []byte, _ netip.Addr, remote netip.AddrPort) error {
-	select {
-	case <-c.done:
-		return net.ErrClosed
-	default:
-	}
-	c.n.send(c.local, remote, bytes.Clone(b))
-	return nil
-}
-
-func (n *network) send(from, to netip.AddrPort, b []byte) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.tap != nil {
-		if b = n.tap(from, to, b); b == nil {
-			return
-		}
-	}
-	copies := 1
-	if n.rnd.Float64() < n.dup {
-		copies = 2
-	}
-	for range copies {
-		if n.rnd.Float64() < n.loss {
-			continue
-		}
-		d := time.Duration(1)
-		if n.delay > 0 {
-			d += time.Duration(n.rnd.Int64N(int64(n.delay)))
-		}
-		time.AfterFunc(d, func() {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			if c := n.conns[to]; c != nil {
-				select {
-				case c.in <- ike.Datagram{Data: b, Remote: from, Local: to}:
-				default:
-				}
-			}
-		})
-	}
+func newNetwork(seed uint64) *memnet.Network {
+	n := memnet.New(seed)
+	n.SetAll(memnet.Link{Jitter: simDelay})
+	return n
 }
 
 var (
@@ -142,9 +51,9 @@ func phase1(psk string) *ike.Config {
 	}
 }
 
-func endpoint(t *testing.T, n *network, a netip.Addr, psk string, store *model.Store, bus *event.Bus) *ike.Endpoint {
+func endpoint(t *testing.T, n *memnet.Network, a netip.Addr, psk string, store *model.Store, bus *event.Bus) *ike.Endpoint {
 	t.Helper()
-	ep, err := ike.New(ike.Options{Locals: []netip.Addr{a}, NATTPort: -1, Listen: n.listen, Config: phase1(psk),
+	ep, err := ike.New(ike.Options{Locals: []netip.Addr{a}, NATTPort: -1, Listen: func(a netip.AddrPort) (ike.PacketConn, error) { return memnet.As[ike.Datagram](n.Listen(a)) }, Config: phase1(psk),
 		VendorIDs: [][]byte{gdoi.OurCapability().VendorID()}, Store: store, Events: bus, Workers: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +71,7 @@ type node struct {
 	wg     sync.WaitGroup
 }
 
-func newNode(t *testing.T, n *network, a netip.Addr, psk string) *node {
+func newNode(t *testing.T, n *memnet.Network, a netip.Addr, psk string) *node {
 	x := &node{store: model.NewStore(model.Snapshot{}), bus: event.NewBus()}
 	x.sub = x.bus.Subscribe("test", 10000)
 	x.ep = endpoint(t, n, a, psk, x.store, x.bus)
@@ -208,7 +117,7 @@ func setup(name string, number uint32, life time.Duration) *ks.Setup {
 	}
 }
 
-func startKS(t *testing.T, n *network, a netip.Addr, psk, dir string, groups ...*ks.Setup) *keyServer {
+func startKS(t *testing.T, n *memnet.Network, a netip.Addr, psk, dir string, groups ...*ks.Setup) *keyServer {
 	t.Helper()
 	k := &keyServer{node: newNode(t, n, a, psk)}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -273,7 +182,7 @@ type join struct {
 	interop bool
 }
 
-func startGM(t *testing.T, n *network, a netip.Addr, psk string, joins ...join) *member {
+func startGM(t *testing.T, n *memnet.Network, a netip.Addr, psk string, joins ...join) *member {
 	t.Helper()
 	m := &member{node: newNode(t, n, a, psk), plane: &plane{}, groups: map[string]*gm.Member{}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -317,7 +226,7 @@ func (m *member) receives(group string, spi uint32) bool {
 }
 
 // simulate runs f in a bubble with the network and ends everything that f started.
-func simulate(t *testing.T, seed uint64, f func(t *testing.T, n *network, dir string)) {
+func simulate(t *testing.T, seed uint64, f func(t *testing.T, n *memnet.Network, dir string)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) { f(t, newNetwork(seed), dir) })
 }

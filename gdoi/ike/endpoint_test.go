@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/isakmp"
+	"getvpn/internal/memnet"
 	"getvpn/model"
 	"getvpn/model/event"
 )
@@ -121,12 +122,12 @@ func TestConnectAndPullOverABadNetwork(t *testing.T) {
 	for seed := range uint64(12) {
 		for _, aggressive := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				n := newMemNet(seed)
-				n.loss, n.dup, n.delay = 0.15, 0.2, 300*time.Millisecond
+				n := memnet.New(seed)
+				n.SetAll(memnet.Link{Loss: 0.15, Duplicate: 0.2, Jitter: 300 * time.Millisecond})
 				c := *pskConfig("s3cret")
 				c.Aggressive = true
-				g := n.endpoint(t, gm, &c, nil)
-				k := n.endpoint(t, ks, &c, nil)
+				g := endpoint(t, n, gm, &c, nil)
+				k := endpoint(t, n, ks, &c, nil)
 				echoKS(t, k)
 				ctx := t.Context()
 				var done int
@@ -154,9 +155,9 @@ func TestConnectAndPullOverABadNetwork(t *testing.T) {
 
 func TestConnectReusesAndShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		n.delay = 10 * time.Millisecond
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		n.SetAll(memnet.Link{Jitter: 10 * time.Millisecond})
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		var wg sync.WaitGroup
@@ -190,21 +191,17 @@ func TestConnectReusesAndShares(t *testing.T) {
 // The key server restarts: the member's SA is dead, which Connect finds out by DPD.
 func TestConnectFindsADeadSA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		old, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.mu.Lock()
-		n.tap = func(_, to netip.AddrPort, _ []byte) bool { return to.Addr().String() == gm } // its delete is lost
-		n.mu.Unlock()
+		n.Cut(netip.MustParseAddr(gm), netip.MustParseAddr(ks)) // its delete is lost
 		k.Close()
-		n.mu.Lock()
-		n.tap = nil
-		n.mu.Unlock()
-		k = n.endpoint(t, ks, pskConfig("k"), nil)
+		n.HealAll()
+		k = endpoint(t, n, ks, pskConfig("k"), nil)
 		defer k.Close()
 		time.Sleep(time.Minute)
 		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
@@ -219,10 +216,10 @@ func TestConnectFindsADeadSA(t *testing.T) {
 
 func TestPeriodicDPD(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		c := pskConfig("k")
 		c.Keepalive = Keepalive{Interval: 10 * time.Second, Retry: 2 * time.Second}
-		g, k := n.endpoint(t, gm, c, nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		g, k := endpoint(t, n, gm, c, nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
@@ -234,9 +231,7 @@ func TestPeriodicDPD(t *testing.T) {
 		if !sa.Alive() {
 			t.Fatalf("a living peer was taken for dead; gm %v ks %v", g.Drops(), k.Drops())
 		}
-		n.mu.Lock()
-		n.loss = 1
-		n.mu.Unlock()
+		n.Cut(netip.Addr{}, netip.Addr{})
 		start := time.Now()
 		<-sa.Done()
 		if d := time.Since(start); d < 15*time.Second || d > 25*time.Second {
@@ -247,9 +242,9 @@ func TestPeriodicDPD(t *testing.T) {
 
 func TestLifetimeAndDelete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		c := pskConfig("k", Policy{Encr: EncrAES, Hash: HashSHA1, Group: 19, Lifetime: 300 * time.Second})
-		g, k := n.endpoint(t, gm, pskConfig("k", Policy{Encr: EncrAES, Hash: HashSHA1, Group: 19}), nil), n.endpoint(t, ks, c, nil)
+		g, k := endpoint(t, n, gm, pskConfig("k", Policy{Encr: EncrAES, Hash: HashSHA1, Group: 19}), nil), endpoint(t, n, ks, c, nil)
 		defer g.Close()
 		defer k.Close()
 		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
@@ -279,25 +274,23 @@ func TestLifetimeAndDelete(t *testing.T) {
 // the key, transmissions follow the count, events stay bounded, the next server is next.
 func Test_ike_01_WrongLastCharacter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		var gmEv, ksEv recorder
-		g := n.endpoint(t, gm, pskConfig("s3cret-keY"), func(o *Options) { o.Events = &gmEv })
+		g := endpoint(t, n, gm, pskConfig("s3cret-keY"), func(o *Options) { o.Events = &gmEv })
 		defer g.Close()
 		servers := []string{"172.16.8.2", "172.16.9.2", "172.16.10.2"}
 		for _, a := range servers {
-			k := n.endpoint(t, a, pskConfig("s3cret-key"), func(o *Options) { o.Events = &ksEv })
+			k := endpoint(t, n, a, pskConfig("s3cret-key"), func(o *Options) { o.Events = &ksEv })
 			defer k.Close()
 		}
 		deadline := time.Now().Add(5 * time.Minute)
 		sent := map[string]int{}
-		n.mu.Lock()
-		n.tap = func(from, to netip.AddrPort, b []byte) bool {
+		n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 			if from.Addr().String() == gm && b[19] == byte(isakmp.FlagEncrypted) {
 				sent[to.Addr().String()]++
 			}
-			return false
-		}
-		n.mu.Unlock()
+			return b
+		})
 		attempts := 0
 		for time.Now().Before(deadline) {
 			for _, a := range servers {
@@ -312,8 +305,7 @@ func Test_ike_01_WrongLastCharacter(t *testing.T) {
 				}
 			}
 		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
+		n.SetTap(nil)
 		total := 0
 		for _, c := range sent {
 			total += c
@@ -340,10 +332,10 @@ func Test_ike_01_WrongLastCharacter(t *testing.T) {
 // 200 new phase 1s of one member leave two live SAs, and nothing after the lifetime.
 func Test_ike_02_TwoLiveSAs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		c := pskConfig("k", Policy{Encr: EncrAES, Hash: HashSHA256, Group: 19, Lifetime: 300 * time.Second})
-		g := n.endpoint(t, gm, c, nil)
-		k := n.endpoint(t, ks, c, nil)
+		g := endpoint(t, n, gm, c, nil)
+		k := endpoint(t, n, ks, c, nil)
 		echoKS(t, k)
 		for i := range 200 {
 			sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{Fresh: true})
@@ -374,8 +366,8 @@ func Test_ike_02_TwoLiveSAs(t *testing.T) {
 
 func Test_wire_03_Headers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		k := n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		k := endpoint(t, n, ks, pskConfig("k"), nil)
 		defer k.Close()
 		h := func(edit func(*isakmp.Header)) []byte {
 			h := isakmp.Header{ICookie: isakmp.Cookie{1}, RCookie: isakmp.Cookie{2}, Version: isakmp.Version10,
@@ -384,12 +376,12 @@ func Test_wire_03_Headers(t *testing.T) {
 			return h.AppendTo(nil)
 		}
 		answers := 0
-		n.tap = func(from, _ netip.AddrPort, _ []byte) bool {
+		n.SetTap(func(from, _ netip.AddrPort, b []byte) []byte {
 			if from == ksPort() {
 				answers++
 			}
-			return false
-		}
+			return b
+		})
 		for _, v := range []struct {
 			data   []byte
 			reason string
@@ -407,7 +399,7 @@ func Test_wire_03_Headers(t *testing.T) {
 		} {
 			before := k.Drops()
 			for range 50 {
-				n.send(netip.MustParseAddrPort("192.0.2.9:848"), ksPort(), v.data)
+				n.Send(netip.MustParseAddrPort("192.0.2.9:848"), ksPort(), v.data)
 			}
 			synctest.Wait()
 			after := k.Drops()
@@ -436,9 +428,9 @@ func Test_wire_03_Headers(t *testing.T) {
 // genuine member gets through.
 func TestFloodOfFirstMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		k := n.endpoint(t, ks, pskConfig("k"), func(o *Options) { o.Limits.HalfOpen = 64 })
-		g := n.endpoint(t, gm, pskConfig("k"), nil)
+		n := memnet.New(1)
+		k := endpoint(t, n, ks, pskConfig("k"), func(o *Options) { o.Limits.HalfOpen = 64 })
+		g := endpoint(t, n, gm, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		_, msg, err := NewInitiator(Params{Config: pskConfig("k"), Local: gmAddr, Remote: ksAddr}, &counterReader{})
@@ -449,7 +441,7 @@ func TestFloodOfFirstMessages(t *testing.T) {
 			b := bytes.Clone(msg)
 			b[0], b[1] = byte(i), byte(i>>8)|0x80
 			src := netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)})
-			n.send(netip.AddrPortFrom(src, 848), ksPort(), b)
+			n.Send(netip.AddrPortFrom(src, 848), ksPort(), b)
 			if i%50 == 0 {
 				synctest.Wait()
 			}
@@ -471,7 +463,7 @@ func TestFloodOfFirstMessages(t *testing.T) {
 		for i := range 200 {
 			b := bytes.Clone(msg)
 			b[0], b[1], b[2] = byte(i), 7, 7
-			n.send(netip.MustParseAddrPort("172.16.200.1:848"), ksPort(), b)
+			n.Send(netip.MustParseAddrPort("172.16.200.1:848"), ksPort(), b)
 		}
 		synctest.Wait()
 		if k.Drops()[DropRateLimit] == before {
@@ -494,32 +486,30 @@ func (c *counterReader) Read(b []byte) (int, error) {
 func TestNATTraversal(t *testing.T) {
 	for _, aggressive := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			n := newMemNet(1)
+			n := memnet.New(1)
 			c := *pskConfig("k")
 			c.Aggressive = true
-			g, k := n.endpoint(t, gm, &c, nil), n.endpoint(t, ks, &c, nil)
+			g, k := endpoint(t, n, gm, &c, nil), endpoint(t, n, ks, &c, nil)
 			defer g.Close()
 			defer k.Close()
 			echoKS(t, k)
 			// A NAT: what the member sends comes from another address and port.
 			outside := netip.MustParseAddr("172.16.99.1")
-			n.mu.Lock()
 			keepalives := 0
-			n.tap = func(from, to netip.AddrPort, b []byte) bool {
+			n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 				switch {
 				case from.Addr().String() == gm:
 					if len(b) == 1 {
 						keepalives++
 					}
-					n.deliver(netip.AddrPortFrom(outside, from.Port()+10000), to, b)
-					return true
+					n.Deliver(netip.AddrPortFrom(outside, from.Port()+10000), to, b)
+					return nil
 				case to.Addr() == outside:
-					n.deliver(from, netip.AddrPortFrom(netip.MustParseAddr(gm), to.Port()-10000), b)
-					return true
+					n.Deliver(from, netip.AddrPortFrom(netip.MustParseAddr(gm), to.Port()-10000), b)
+					return nil
 				}
-				return false
-			}
-			n.mu.Unlock()
+				return b
+			})
 			sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{Aggressive: aggressive})
 			if err != nil {
 				t.Fatal(err, g.Drops(), k.Drops())
@@ -539,8 +529,7 @@ func TestNATTraversal(t *testing.T) {
 				t.Errorf("not reused: %v", err)
 			}
 			time.Sleep(time.Minute)
-			n.mu.Lock()
-			defer n.mu.Unlock()
+			n.SetTap(nil)
 			if keepalives < 2 {
 				t.Errorf("%d keepalives in a minute", keepalives)
 			}
@@ -552,20 +541,12 @@ func TestNATTraversal(t *testing.T) {
 // gets its old answer while the exchange lingers, and none under another message ID.
 func TestReplays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		echoKS(t, k)
-		type sent struct {
-			from, to netip.AddrPort
-			b        []byte
-		}
-		var all []sent
-		n.tap = func(f, to netip.AddrPort, b []byte) bool {
-			all = append(all, sent{f, to, bytes.Clone(b)})
-			return false
-		}
+		rec := n.Record()
 		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -574,15 +555,12 @@ func TestReplays(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		n.mu.Lock()
-		record := all
-		n.tap = nil
-		n.mu.Unlock()
+		record := rec.Stop()
 		handled := 0
 		k.HandlePull(func(*Exchange, []byte) { handled++ })
 		for range 3 {
 			for _, m := range record {
-				n.send(m.from, m.to, m.b)
+				n.Send(m.Remote, m.Local, m.Data)
 				synctest.Wait()
 			}
 		}
@@ -599,7 +577,7 @@ func TestReplays(t *testing.T) {
 		time.Sleep(3 * time.Minute) // answers are forgotten, message IDs aren't
 		k.HandlePull(func(*Exchange, []byte) { handled++ })
 		for _, m := range record {
-			n.send(m.from, m.to, m.b)
+			n.Send(m.Remote, m.Local, m.Data)
 		}
 		synctest.Wait()
 		if handled != 0 {
@@ -612,9 +590,9 @@ func TestReplays(t *testing.T) {
 // message afterwards is taken.
 func TestDamagedPhase2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		var ev recorder
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), func(o *Options) { o.Events = &ev })
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), func(o *Options) { o.Events = &ev })
 		defer g.Close()
 		defer k.Close()
 		echoKS(t, k)
@@ -622,14 +600,13 @@ func TestDamagedPhase2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.mu.Lock()
 		step := 0
-		n.tap = func(from, to netip.AddrPort, b []byte) bool { // damaged copies go before each message
+		n.SetTap(func(from, to netip.AddrPort, b []byte) []byte { // damaged copies go before each message
 			step += 7
 			for bit := step % 13; bit < len(b)*8; bit += 13 {
 				d := bytes.Clone(b)
 				d[bit/8] ^= 1 << (bit % 8)
-				n.deliver(from, to, d)
+				n.Deliver(from, to, d)
 			}
 			for cut := range len(b) {
 				if cut%9 == 0 {
@@ -637,12 +614,11 @@ func TestDamagedPhase2(t *testing.T) {
 					if cut%2 == 0 && cut > isakmp.HeaderLen {
 						copy(d[24:], be32(uint32(cut))) // with a header that says so
 					}
-					n.deliver(from, to, d)
+					n.Deliver(from, to, d)
 				}
 			}
-			return false
-		}
-		n.mu.Unlock()
+			return b
+		})
 		for range 20 {
 			if err := pull(t.Context(), sa); err != nil {
 				t.Fatal(err, g.Drops(), k.Drops())
@@ -662,8 +638,8 @@ func TestDamagedPhase2(t *testing.T) {
 
 func TestNotifications(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		got := make(chan isakmp.Notify, 1)
@@ -686,7 +662,7 @@ func TestNotifications(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.send(ksPort(), netip.MustParseAddrPort(gm+":848"), b)
+		n.Send(ksPort(), netip.MustParseAddrPort(gm+":848"), b)
 		synctest.Wait()
 		if !sa.Alive() || g.Drops()[DropUnprotected] != 1 {
 			t.Errorf("alive %v, drops %v", sa.Alive(), g.Drops())
@@ -696,10 +672,10 @@ func TestNotifications(t *testing.T) {
 
 func TestConnectFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		var gmEv, ksEv recorder
-		g := n.endpoint(t, gm, pskConfig("k"), func(o *Options) { o.Events = &gmEv })
-		k := n.endpoint(t, ks, pskConfig("k", Policy{Encr: Encr3DES, Hash: HashSHA1, Group: 2}), func(o *Options) { o.Events = &ksEv })
+		g := endpoint(t, n, gm, pskConfig("k"), func(o *Options) { o.Events = &gmEv })
+		k := endpoint(t, n, ks, pskConfig("k", Policy{Encr: Encr3DES, Hash: HashSHA1, Group: 2}), func(o *Options) { o.Events = &ksEv })
 		defer g.Close()
 		defer k.Close()
 		start := time.Now()
@@ -731,10 +707,10 @@ func TestConnectFailures(t *testing.T) {
 
 func TestModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
+		n := memnet.New(1)
 		st := model.NewStore(model.Snapshot{})
-		g := n.endpoint(t, gm, pskConfig("k"), func(o *Options) { o.Store = st })
-		k := n.endpoint(t, ks, pskConfig("k"), nil)
+		g := endpoint(t, n, gm, pskConfig("k"), func(o *Options) { o.Store = st })
+		k := endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
@@ -754,7 +730,7 @@ func TestModel(t *testing.T) {
 		}
 		gen := st.Load().Generation
 		for range 1000 {
-			n.send(ksPort(), netip.MustParseAddrPort(gm+":848"), []byte("x"))
+			n.Send(ksPort(), netip.MustParseAddrPort(gm+":848"), []byte("x"))
 		}
 		synctest.Wait()
 		time.Sleep(2 * publishEvery)
@@ -776,8 +752,8 @@ func FuzzEndpointDatagram(f *testing.F) {
 		f.Add(m)
 		f.Add(append(make([]byte, 4), m...))
 	}
-	n := newMemNet(1)
-	k := n.endpoint(f, ks, pskConfig("k"), nil)
+	n := memnet.New(1)
+	k := endpoint(f, n, ks, pskConfig("k"), nil)
 	f.Cleanup(func() { k.Close() })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, c := range k.conns {
@@ -799,8 +775,8 @@ func tired(s *SA) bool {
 // An authenticated peer may send what it likes in an informational exchange: the
 // endpoint takes it or counts it.
 func FuzzAuthenticatedPeer(f *testing.F) {
-	n := newMemNet(1)
-	g, k := n.endpoint(f, gm, pskConfig("k"), nil), n.endpoint(f, ks, pskConfig("k"), nil)
+	n := memnet.New(1)
+	g, k := endpoint(f, n, gm, pskConfig("k"), nil), endpoint(f, n, ks, pskConfig("k"), nil)
 	f.Cleanup(func() { g.Close(); k.Close() })
 	sa, err := g.Connect(f.Context(), ksPort(), ConnectOptions{})
 	if err != nil {

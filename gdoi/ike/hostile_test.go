@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/isakmp"
+	"getvpn/internal/memnet"
 )
 
 // What somebody on the path, an insider or a flood can try.
@@ -19,8 +20,8 @@ import (
 // are refused, and the genuine message still works. Padding as RFC 2409 §5 has it passes.
 func TestOctetsBehindTheChain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		echoKS(t, k)
@@ -29,17 +30,15 @@ func TestOctetsBehindTheChain(t *testing.T) {
 			t.Fatal(err)
 		}
 		forged := 0
-		n.mu.Lock()
-		n.tap = func(from, to netip.AddrPort, b []byte) bool {
+		n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 			if isakmp.ExchangeType(b[18]) == isakmp.GroupKeyPull {
 				long := append(bytes.Clone(b), make([]byte, 16)...)
 				binary.BigEndian.PutUint32(long[24:], uint32(len(long)))
-				n.deliver(from, to, long)
+				n.Deliver(from, to, long)
 				forged++
 			}
-			return false
-		}
-		n.mu.Unlock()
+			return b
+		})
 		if err := pull(t.Context(), sa); err != nil {
 			t.Error(err)
 		}
@@ -69,8 +68,8 @@ func TestPlausiblePadding(t *testing.T) {
 // to the source: the answer with the keys is many times larger.
 func TestRecordedMessageIsNoReflector(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		echoKS(t, k)
@@ -81,8 +80,7 @@ func TestRecordedMessageIsNoReflector(t *testing.T) {
 		victim := netip.MustParseAddrPort("192.0.2.66:7")
 		var last []byte
 		reflected, again := 0, 0
-		n.mu.Lock()
-		n.tap = func(from, to netip.AddrPort, b []byte) bool {
+		n.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
 			switch {
 			case to == victim:
 				reflected++
@@ -91,20 +89,18 @@ func TestRecordedMessageIsNoReflector(t *testing.T) {
 			case to == ksPort() && from != victim && isakmp.ExchangeType(b[18]) == isakmp.GroupKeyPull:
 				last = bytes.Clone(b)
 			}
-			return false
-		}
-		n.mu.Unlock()
+			return b
+		})
 		if err := pull(t.Context(), sa); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		before := again
 		for range 5 {
-			n.send(victim, ksPort(), last)
+			n.Send(victim, ksPort(), last)
 		}
 		synctest.Wait()
-		n.mu.Lock()
-		defer n.mu.Unlock()
+		n.SetTap(nil)
 		if reflected != 0 || again != before+5 {
 			t.Errorf("%d answers went to the victim, %d to the peer", reflected, again-before)
 		}
@@ -115,8 +111,8 @@ func TestRecordedMessageIsNoReflector(t *testing.T) {
 // no message that is sent again.
 func TestEvictedExchangesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		k := n.endpoint(t, ks, pskConfig("k"), func(o *Options) { o.Limits.HalfOpen = 4 })
+		n := memnet.New(1)
+		k := endpoint(t, n, ks, pskConfig("k"), func(o *Options) { o.Limits.HalfOpen = 4 })
 		defer k.Close()
 		_, msg, err := NewInitiator(Params{Config: pskConfig("k"), Local: gmAddr, Remote: ksAddr}, &counterReader{})
 		if err != nil {
@@ -126,7 +122,7 @@ func TestEvictedExchangesAreForgotten(t *testing.T) {
 		for i := range 5 {
 			b := bytes.Clone(msg)
 			b[0] = byte(i + 1)
-			n.send(netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, 3, byte(i)}), 848), ksPort(), b)
+			n.Send(netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, 3, byte(i)}), 848), ksPort(), b)
 			synctest.Wait()
 			if i == 0 {
 				k.mu.Lock()
@@ -175,9 +171,9 @@ func TestEventGateUnderAFlood(t *testing.T) {
 // many and no more.
 func TestFinishedExchangesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g := n.endpoint(t, gm, pskConfig("k"), nil)
-		k := n.endpoint(t, ks, pskConfig("k"), func(o *Options) { o.Limits.Exchanges = 2 })
+		n := memnet.New(1)
+		g := endpoint(t, n, gm, pskConfig("k"), nil)
+		k := endpoint(t, n, ks, pskConfig("k"), func(o *Options) { o.Limits.Exchanges = 2 })
 		defer g.Close()
 		defer k.Close()
 		echoKS(t, k)
@@ -205,21 +201,22 @@ func TestFinishedExchangesAreBounded(t *testing.T) {
 // Who shares the key can call itself anything: the SAs of one address are bounded too.
 func TestSAsOfOneAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		k := n.endpoint(t, ks, pskConfig("k"), func(o *Options) { o.Limits.SAsPerAddress = 5 })
-		g := n.endpoint(t, gm, pskConfig("k"), nil)
-		other := n.endpoint(t, "172.16.1.3", pskConfig("k"), nil)
+		n := memnet.New(1)
+		k := endpoint(t, n, ks, pskConfig("k"), func(o *Options) { o.Limits.SAsPerAddress = 5 })
+		g := endpoint(t, n, gm, pskConfig("k"), nil)
+		other := endpoint(t, n, "172.16.1.3", pskConfig("k"), nil)
 		defer k.Close()
 		defer g.Close()
 		defer other.Close()
 		if _, err := other.Connect(t.Context(), ksPort(), ConnectOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		n.mu.Lock()
-		n.tap = func(from, _ netip.AddrPort, b []byte) bool { // it never deletes what it replaced
-			return from.Addr().String() == gm && isakmp.ExchangeType(b[18]) == isakmp.Informational
-		}
-		n.mu.Unlock()
+		n.SetTap(func(from, _ netip.AddrPort, b []byte) []byte { // it never deletes what it replaced
+			if from.Addr().String() == gm && isakmp.ExchangeType(b[18]) == isakmp.Informational {
+				return nil
+			}
+			return b
+		})
 		for i := range 12 {
 			c := pskConfig("k")
 			c.Identity = Identity{isakmp.IDFQDN, fmt.Sprintf("m%d.example", i)}
@@ -238,8 +235,8 @@ func TestSAsOfOneAddressAreBounded(t *testing.T) {
 // goes on serving.
 func Test_wire_02_TwoThousandPayloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		h := isakmp.Header{ICookie: isakmp.Cookie{1}, NextPayload: isakmp.PayloadVendorID, Version: isakmp.Version10,
@@ -248,7 +245,7 @@ func Test_wire_02_TwoThousandPayloads(t *testing.T) {
 		for range 2000 {
 			b = append(b, byte(isakmp.PayloadVendorID), 0, 0, 4)
 		}
-		n.send(netip.MustParseAddrPort("192.0.2.9:848"), ksPort(), b)
+		n.Send(netip.MustParseAddrPort("192.0.2.9:848"), ksPort(), b)
 		synctest.Wait()
 		d := k.Drops()
 		if d["too-many-payloads"] != 1 || len(d) != 1 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"getvpn/gdoi/isakmp"
+	"getvpn/internal/memnet"
 )
 
 func TestLimiter(t *testing.T) {
@@ -63,8 +64,8 @@ func TestRetryWaits(t *testing.T) {
 // A new configuration is for the next phase 1; the live SA stays.
 func TestSetConfig(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("old"), nil), n.endpoint(t, ks, pskConfig("old"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("old"), nil), endpoint(t, n, ks, pskConfig("old"), nil)
 		defer g.Close()
 		defer k.Close()
 		echoKS(t, k)
@@ -89,9 +90,9 @@ func TestSetConfig(t *testing.T) {
 // A peer's exchanges under one SA are bounded; what nobody closes ends by itself.
 func TestExchangeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g := n.endpoint(t, gm, pskConfig("k"), nil)
-		k := n.endpoint(t, ks, pskConfig("k"), func(o *Options) { o.Limits.Exchanges = 3 })
+		n := memnet.New(1)
+		g := endpoint(t, n, gm, pskConfig("k"), nil)
+		k := endpoint(t, n, ks, pskConfig("k"), func(o *Options) { o.Limits.Exchanges = 3 })
 		defer g.Close()
 		defer k.Close()
 		handled := 0
@@ -130,8 +131,8 @@ func TestExchangeLimit(t *testing.T) {
 // Rekeys go to whoever registered their cookie pair, all others are counted.
 func TestPushRegistration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		h := isakmp.Header{ICookie: isakmp.Cookie{1}, RCookie: isakmp.Cookie{2}, NextPayload: isakmp.PayloadSEQ, Version: isakmp.Version10,
@@ -161,8 +162,8 @@ func TestPushRegistration(t *testing.T) {
 // answered it can't.
 func TestAbandon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		g, k := n.endpoint(t, gm, pskConfig("k"), nil), n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
 		defer g.Close()
 		defer k.Close()
 		calls := 0
@@ -204,11 +205,11 @@ func TestAbandon(t *testing.T) {
 // life left, at once.
 func TestInitialContact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet(1)
-		k := n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(1)
+		k := endpoint(t, n, ks, pskConfig("k"), nil)
 		defer k.Close()
 		for range 3 {
-			g := n.endpoint(t, gm, pskConfig("k"), nil)
+			g := endpoint(t, n, gm, pskConfig("k"), nil)
 			if _, err := g.Connect(t.Context(), ksPort(), ConnectOptions{}); err != nil {
 				t.Fatal(err)
 			}
@@ -216,13 +217,9 @@ func TestInitialContact(t *testing.T) {
 			if live := k.SAs(netip.Addr{}); len(live) != 1 {
 				t.Errorf("%d live SAs", len(live))
 			}
-			n.mu.Lock()
-			n.loss = 1 // the machine dies without a word
-			n.mu.Unlock()
+			n.Cut(netip.Addr{}, netip.Addr{}) // the machine dies without a word
 			g.Close()
-			n.mu.Lock()
-			n.loss = 0
-			n.mu.Unlock()
+			n.HealAll()
 		}
 	})
 }
@@ -231,15 +228,15 @@ func TestInitialContact(t *testing.T) {
 func TestManyMembersAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const members = 150
-		n := newMemNet(3)
-		n.loss, n.delay = 0.02, 50*time.Millisecond
-		k := n.endpoint(t, ks, pskConfig("k"), nil)
+		n := memnet.New(3)
+		n.SetAll(memnet.Link{Loss: 0.02, Jitter: 50 * time.Millisecond})
+		k := endpoint(t, n, ks, pskConfig("k"), nil)
 		defer k.Close()
 		echoKS(t, k)
 		var wg sync.WaitGroup
 		for i := range members {
 			wg.Go(func() {
-				g := n.endpoint(t, netip.AddrFrom4([4]byte{172, 16, 20, byte(i)}).String(), pskConfig("k"), nil)
+				g := endpoint(t, n, netip.AddrFrom4([4]byte{172, 16, 20, byte(i)}).String(), pskConfig("k"), nil)
 				defer g.Close()
 				sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
 				if err != nil {
