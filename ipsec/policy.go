@@ -51,6 +51,9 @@ type TEK struct {
 	// width; a counter-mode TEK without a SID is never used for sending.
 	SIDBits int
 	SIDs    []uint32
+	// Metadata in front of the payload. With ReplayTime or SGT a Header of 0 means the
+	// short one.
+	Metadata Metadata
 	// FirstSeq is the sequence number that sending starts with (0 means 1). A member
 	// that joins or restarts in the middle of a TEK's life starts at the elapsed
 	// share of the number space, so that its peers' counter windows don't take its
@@ -97,4 +100,7 @@ type GroupPolicy struct {
 	Entries   []Entry // downloaded
 	TEKs      []TEK   // all that are still valid for receiving, whatever they protect
 	Passive   bool    // accept clear packets that match a permit
+	// Pseudo is the group's clock for time-based anti-replay. Without it a TEK with
+	// ReplayTime neither sends nor receives.
+	Pseudo *Pseudotime
 }

@@ -22,6 +22,7 @@ var (
 	ErrReplay      = errors.New("ipsec: anti-replay setting not supported")
 	ErrExpired     = errors.New("ipsec: TEK has expired")
 	ErrOtherSA     = errors.New("ipsec: TEK is of another SA")
+	ErrMetadata    = errors.New("ipsec: metadata form not supported")
 	ErrReservedSPI = errors.New("ipsec: SPI is reserved")
 )
 
@@ -46,6 +47,7 @@ type terms struct {
 	expires   time.Time
 	direction Direction
 	replay    Replay
+	meta      Metadata
 	sids      []*sidState // usable ones, first preferred
 }
 
@@ -110,18 +112,26 @@ func (sa *SA) merge(t TEK, now time.Time) error {
 	if !t.Expires.IsZero() && !now.Before(t.Expires) {
 		return ErrExpired
 	}
+	meta := t.Metadata
 	switch t.Replay.Mode {
 	case ReplayNone:
 	case ReplayCounter:
 		if t.Replay.Window < MinWindow || t.Replay.Window > MaxWindow {
 			return fmt.Errorf("%w: window of %d packets", ErrReplay, t.Replay.Window)
 		}
+	case ReplayTime:
+		if t.Replay.Window < 1 || t.Replay.Window > MaxTimeWindow {
+			return fmt.Errorf("%w: window of %d s", ErrReplay, t.Replay.Window)
+		}
 	default:
 		return fmt.Errorf("%w: mode %d", ErrReplay, t.Replay.Mode)
 	}
+	if err := meta.fill(t.Replay); err != nil {
+		return err
+	}
 	sa.mu.Lock()
 	defer sa.mu.Unlock()
-	next := &terms{expires: t.Expires, direction: t.Direction, replay: t.Replay}
+	next := &terms{expires: t.Expires, direction: t.Direction, replay: t.Replay, meta: meta}
 	if old := sa.terms.Load(); old != nil {
 		next.sids = old.sids
 	}
