@@ -19,6 +19,7 @@ import (
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
+	"getvpn/internal/machine"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
 	"getvpn/model"
@@ -41,6 +42,8 @@ type Options struct {
 	openPlane func(dataplane.Options) (Plane, error)
 	cleanUp   func(dataplane.Options) error // nil with another plane
 	addrs     addresses
+	// Tells of restores of the machine until ctx ends; nil with another plane.
+	watch func(ctx context.Context, log *slog.Logger, report func(machine.Restored))
 }
 
 // Plane is the dataplane as the daemon uses it.
@@ -67,6 +70,7 @@ type Daemon struct {
 	lines *event.Sub // the log lines' sink
 
 	lock    *os.File // of the state directory
+	unwatch context.CancelFunc
 	control net.Listener
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
@@ -142,6 +146,7 @@ func Start(o Options) (*Daemon, error) {
 	}
 	if o.openPlane == nil {
 		o.cleanUp = dataplane.RemoveLeftovers
+		o.watch = kernelWatch
 		o.openPlane = func(p dataplane.Options) (Plane, error) {
 			if err := newBPFFolder(p.BPFDir).ready(); err != nil {
 				return nil, err
@@ -171,6 +176,7 @@ func Start(o Options) (*Daemon, error) {
 		d.finish()
 		return nil, err
 	}
+	d.watchMachine()
 	d.serveControl()
 	d.bus.Emit(event.Restart{})
 	if len(c.Groups) > 0 {
@@ -195,6 +201,9 @@ func (d *Daemon) begin(c *config.Config) error {
 
 // finish ends what Start made before the configuration was brought up.
 func (d *Daemon) finish() {
+	if d.unwatch != nil {
+		d.unwatch()
+	}
 	if d.control != nil {
 		d.control.Close()
 	}

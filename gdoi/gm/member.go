@@ -72,15 +72,19 @@ type Member struct {
 	mu      sync.Mutex
 	clear   bool
 	seqNear map[uint32]bool // SPIs reported and not yet handled
+	// restored says how a restored machine was noticed; empty: it wasn't.
+	restored string
 
 	// Below: the actor's own.
 	h          holdings
-	saved      []ipsec.ACE // the list that Memory has
-	registered bool        // a policy is installed
-	server     int         // of the list, being tried
-	round      int         // full rounds of the list without success
-	attempt    time.Time   // when to try next; zero: never
-	running    bool        // an attempt is under way
+	saved      []ipsec.ACE        // the list that Memory has
+	registered bool               // a policy is installed
+	server     int                // of the list, being tried
+	round      int                // full rounds of the list without success
+	attempt    time.Time          // when to try next; zero: never
+	running    bool               // an attempt is under way
+	cancel     context.CancelFunc // ends it
+	epoch      uint64             // counts restores of the machine
 	results    chan result
 	seen       map[uint32]bool // SPIs whose sequence end was acted upon
 	pub        model.GMGroup
@@ -91,6 +95,7 @@ type result struct {
 	server netip.Addr
 	got    *PullResult
 	err    error
+	epoch  uint64 // when the attempt began
 }
 
 // New returns a member that does nothing yet.
@@ -132,7 +137,22 @@ func identity(g *config.Group) model.GroupID {
 // policy takes its place.
 func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
 	m.recall()
-	entries, _ := m.h.policy(time.Now())
+	policies = m.keyless(time.Now())
+	m.publish(time.Now())
+	for _, a := range m.o.Attach {
+		m.o.Events.Emit(event.GMCryptoMapAttach{Group: m.o.Group.Name})
+		for _, e := range a.Local {
+			if e.Action == ipsec.Permit {
+				m.o.Events.Emit(event.GMACLPermit{Src: policy.AddrText(e.Src), Dst: policy.AddrText(e.Dst)})
+			}
+		}
+	}
+	return policies
+}
+
+// keyless are the policies of a member that has registered never or not yet.
+func (m *Member) keyless(now time.Time) (policies []ipsec.GroupPolicy) {
+	entries, _ := m.h.policy(now)
 	for _, a := range m.o.Attach {
 		p := m.policyFor(a, nil, nil)
 		switch {
@@ -143,15 +163,6 @@ func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
 			continue
 		}
 		policies = append(policies, p)
-	}
-	m.publish(time.Now())
-	for _, a := range m.o.Attach {
-		m.o.Events.Emit(event.GMCryptoMapAttach{Group: m.o.Group.Name})
-		for _, e := range a.Local {
-			if e.Action == ipsec.Permit {
-				m.o.Events.Emit(event.GMACLPermit{Src: policy.AddrText(e.Src), Dst: policy.AddrText(e.Dst)})
-			}
-		}
 	}
 	return policies
 }
@@ -218,8 +229,10 @@ func (m *Member) Run(ctx context.Context) {
 			return
 		case r := <-m.results:
 			m.running = false
+			m.heedRestore()
 			m.finished(ctx, r)
 		case <-m.wake:
+			m.heedRestore()
 			m.requests()
 		case <-timer.C:
 			m.tick()
@@ -277,9 +290,13 @@ func (m *Member) start(ctx context.Context, now time.Time) {
 	m.publish(now)
 	m.o.Events.Emit(event.GMRegister{KS: server, Group: m.o.Group.Name, GM: local})
 	req := PullRequest{Server: server, Local: local, Group: m.pub.Identity, Interop: m.o.Group.Interop}
+	ctx, cancel := context.WithCancel(ctx)
+	m.cancel = cancel
+	epoch := m.epoch
 	go func() {
+		defer cancel()
 		got, err := m.o.Puller.Pull(ctx, req)
-		m.results <- result{server, got, err}
+		m.results <- result{server, got, err, epoch}
 	}()
 }
 

@@ -35,6 +35,10 @@ func (m *Member) finished(ctx context.Context, r result) {
 	if ctx.Err() != nil {
 		return
 	}
+	if r.epoch != m.epoch { // see halt, which has set the next attempt
+		m.again()
+		return
+	}
 	now := time.Now()
 	if r.err != nil {
 		m.failed(r.server, r.err, now)

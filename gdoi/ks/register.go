@@ -267,11 +267,11 @@ func (g *Group) senderIDs(o *policy.Offer, gap *gdoi.GAP) (policy.Keys, error) {
 func (g *Group) reinit(now time.Time) {
 	r := g.emptyRing()
 	err := r.reset(now)
-	if err == nil {
+	if err == nil && g.ledger != nil {
 		err = g.ledger.Reset(r.gen)
 	}
 	if err != nil {
-		g.s.o.Log.Error("new keys after the last Sender ID", "group", g.Name(), "error", err)
+		g.s.o.Log.Error("a clean slate of keys", "group", g.Name(), "error", err)
 		return
 	}
 	g.ring = r

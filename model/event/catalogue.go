@@ -469,3 +469,25 @@ type LineProtocol struct {
 func (LineProtocol) Row() Row {
 	return Row{"LINEPROTO", 5, "UPDOWN", "Line protocol on Interface <interface>, changed state to <state>"}
 }
+
+// GMMachineRestored: a member's machine was put back to a snapshot or cloned.
+type GMMachineRestored struct {
+	Group  string `f:"group"`
+	Source string `f:"source"` // how it was noticed
+}
+
+// Row is the catalogue's line.
+func (GMMachineRestored) Row() Row {
+	return Row{"GETVPN", 4, "GM_MACHINE_RESTORED", "This machine was restored from a snapshot or cloned (<source>): group <group> doesn't send under counter modes until it has registered again."}
+}
+
+// KSMachineRestored: a key server's machine was put back to a snapshot or cloned.
+type KSMachineRestored struct {
+	Group  string `f:"group"`
+	Source string `f:"source"` // how it was noticed
+}
+
+// Row is the catalogue's line.
+func (KSMachineRestored) Row() Row {
+	return Row{"GETVPN", 4, "KS_MACHINE_RESTORED", "This machine was restored from a snapshot or cloned (<source>): group <group> starts again with new keys."}
+}
