@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"getvpn/config"
 	"getvpn/model"
 )
 
@@ -78,7 +77,7 @@ type ident struct {
 	port       string
 }
 
-// readACE reads "permit ip 10.1.0.0 0.0.255.255 any port = 22".
+// readACE reads "permit ip 10.1.0.0 0.0.255.255 any port = 22", for IPv6 "… any eq 22".
 func readACE(text string) flow {
 	t := strings.Fields(text)
 	if len(t) < 2 {
@@ -130,13 +129,14 @@ func readIdent(t []string) (ident, []string) {
 		}
 		t = t[2:]
 	}
-	if len(t) > 2 && t[0] == "port" {
-		id.port = t[2]
-		n := 3
-		if t[1] == "range" && len(t) > 3 {
-			id.port, n = t[2]+"-"+t[3], 4
-		}
-		t = t[n:]
+	if len(t) > 2 && t[0] == "port" { // of IPv4; IPv6 has operators alone
+		t = t[1:]
+	}
+	switch {
+	case len(t) > 2 && t[0] == "range":
+		id.port, t = t[1]+"-"+t[2], t[3:]
+	case len(t) > 1 && slices.Contains([]string{"=", "!=", "<", ">", "eq", "neq", "lt", "gt"}, t[0]):
+		id.port, t = t[1], t[2:]
 	}
 	return id, t
 }
@@ -302,7 +302,7 @@ func (v *view) failClose(only string) {
 		v.line("    Activate: %s", map[bool]string{true: "yes", false: "no"}[m.FailClose.Activate])
 		v.line("    Fail-Close Access-List: (Deny = Forward In Clear, Permit = Drop)\n")
 		if a := v.c.ACLByName(m.FailClose.ACL); a != nil {
-			for _, e := range config.ShowACL(a) {
+			for _, e := range a.Entries {
 				v.line("        access-list %s %s", a.Name, e)
 			}
 		}

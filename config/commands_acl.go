@@ -200,7 +200,7 @@ func aceOf(m *grammar.Match, f ipsec.Family) (ipsec.ACE, error) {
 	case "udp":
 		e.Proto = 17
 	case "icmp":
-		e.Proto = icmpProto(f)
+		e.Proto = ipsec.ICMPProtocol(f)
 	default:
 		n, _ := numberOf(p, 255, protocols)
 		e.Proto = uint8(n)

@@ -25,8 +25,12 @@ type named struct {
 }
 
 // protocols that have a keyword in both families, besides ip and ipv6, tcp, udp, icmp.
-var protocols = []named{{"ahp", 51}, {"eigrp", 88}, {"esp", 50}, {"gre", 47}, {"igmp", 2}, {"ipinip", 4},
-	{"nos", 94}, {"ospf", 89}, {"pcp", 108}, {"pim", 103}, {"sctp", 132}}
+var protocols = func() (out []named) {
+	for _, k := range ipsec.ProtocolKeywords() {
+		out = append(out, named{k.Name, uint16(k.Number)})
+	}
+	return out
+}()
 
 // ports: the first name of a number is the one that is printed. Names that older
 // devices don't know stand in extraPorts and are printed as numbers.
@@ -89,26 +93,13 @@ func icmpTable(f ipsec.Family) []named {
 	return icmp4Types
 }
 
-// protoName is the protocol's word in a list of that family.
-func protoName(p uint8, f ipsec.Family) string {
-	switch {
-	case p == 0 && f == ipsec.IPv6:
-		return "ipv6"
-	case p == 0:
-		return "ip"
-	case p == 6:
-		return "tcp"
-	case p == 17:
-		return "udp"
-	case p == icmpProto(f):
-		return "icmp"
-	}
-	return nameOf(protocols, uint16(p))
-}
-
-func icmpProto(f ipsec.Family) uint8 {
-	if f == ipsec.IPv6 {
-		return 58
-	}
-	return 1
+// aceWords spell the numbers of entries.
+var aceWords = ipsec.Words{
+	Port: func(proto uint8, n uint16) string {
+		if proto == 17 {
+			return nameOf(udpPorts, n)
+		}
+		return nameOf(tcpPorts, n)
+	},
+	ICMPType: func(f ipsec.Family, t uint8) string { return nameOf(icmpTable(f), uint16(t)) },
 }

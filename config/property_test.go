@@ -77,8 +77,8 @@ func genACL(t *rapid.T, i int) ACL {
 			case e.Proto == 6 || e.Proto == 17 || e.Proto > 200:
 				e.Proto = uint8(rapid.SampledFrom([]int{6, 17}).Draw(t, "tcpudp"))
 				e.SrcPort, e.DstPort = genPort(t), genPort(t)
-			case e.Proto == icmpProto(f) || e.Proto > 180:
-				e.Proto = icmpProto(f)
+			case e.Proto == ipsec.ICMPProtocol(f) || e.Proto > 180:
+				e.Proto = ipsec.ICMPProtocol(f)
 				if e.HasICMPType = rapid.Bool().Draw(t, "typed"); e.HasICMPType {
 					e.ICMPType = rapid.Byte().Draw(t, "type")
 				}

@@ -4,7 +4,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"getvpn/ipsec"
@@ -172,79 +171,7 @@ func remarks(a *ACL, at int, indent string) []string {
 
 func aceText(e *ipsec.ACE, standard bool) string {
 	if standard {
-		s := addrText(e.Src)
-		return e.Action.String() + " " + strings.TrimPrefix(s, "host ")
+		return e.Action.String() + " " + strings.TrimPrefix(e.Src.String(), "host ")
 	}
-	s := e.Action.String() + " " + protoName(e.Proto, e.Family) + " " + addrText(e.Src) + portText(e.SrcPort, e.Proto) +
-		" " + addrText(e.Dst) + portText(e.DstPort, e.Proto)
-	if e.HasICMPType {
-		s += " " + nameOf(icmpTable(e.Family), uint16(e.ICMPType))
-	}
-	return s
-}
-
-func addrText(m ipsec.AddrMatch) string {
-	p, ok := m.Prefix()
-	switch {
-	case m.IsAny() || ok && p.Bits() == 0:
-		return "any"
-	case ok && p.IsSingleIP():
-		return "host " + m.Addr.String()
-	case m.Addr.Is6():
-		return p.String()
-	}
-	w := m.Mask.As4()
-	for i := range w {
-		w[i] = ^w[i]
-	}
-	return m.Addr.String() + " " + netip.AddrFrom4(w).String()
-}
-
-func portText(p ipsec.PortMatch, proto uint8) string {
-	table := tcpPorts
-	if proto == 17 {
-		table = udpPorts
-	}
-	switch p.Op {
-	case ipsec.PortEq, ipsec.PortNeq, ipsec.PortLt, ipsec.PortGt:
-		return [...]string{ipsec.PortEq: " eq ", ipsec.PortNeq: " neq ", ipsec.PortLt: " lt ", ipsec.PortGt: " gt "}[p.Op] + nameOf(table, p.Lo)
-	case ipsec.PortRange:
-		return " range " + nameOf(table, p.Lo) + " " + nameOf(table, p.Hi)
-	}
-	return ""
-}
-
-// ShowACL prints a list's entries as show commands do: ports by number, "port = 22".
-func ShowACL(a *ACL) []string {
-	var out []string
-	for i := range a.Entries {
-		e := &a.Entries[i]
-		s := e.Action.String() + " " + protoName(e.Proto, e.Family) + " " + addrText(e.Src) + showPort(e.SrcPort, e.Family) +
-			" " + addrText(e.Dst) + showPort(e.DstPort, e.Family)
-		if e.HasICMPType {
-			s += fmt.Sprintf(" type = %d", e.ICMPType)
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-func showPort(p ipsec.PortMatch, f ipsec.Family) string {
-	eq := "port ="
-	if f == ipsec.IPv6 {
-		eq = "eq"
-	}
-	switch p.Op {
-	case ipsec.PortEq:
-		return fmt.Sprintf(" %s %d", eq, p.Lo)
-	case ipsec.PortNeq:
-		return fmt.Sprintf(" port != %d", p.Lo)
-	case ipsec.PortLt:
-		return fmt.Sprintf(" port < %d", p.Lo)
-	case ipsec.PortGt:
-		return fmt.Sprintf(" port > %d", p.Lo)
-	case ipsec.PortRange:
-		return fmt.Sprintf(" port range %d %d", p.Lo, p.Hi)
-	}
-	return ""
+	return e.ConfigText(aceWords)
 }

@@ -143,7 +143,7 @@ func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
 		m.o.Events.Emit(event.GMCryptoMapAttach{Group: m.o.Group.Name})
 		for _, e := range a.Local {
 			if e.Action == ipsec.Permit {
-				m.o.Events.Emit(event.GMACLPermit{Src: policy.AddrText(e.Src), Dst: policy.AddrText(e.Dst)})
+				m.o.Events.Emit(event.GMACLPermit{Src: e.Src.String(), Dst: e.Dst.String()})
 			}
 		}
 	}

@@ -23,7 +23,7 @@ func (m *Member) publish(now time.Time) {
 	}
 	g.DownloadedACEs = nil
 	for _, e := range m.h.entries {
-		g.DownloadedACEs = append(g.DownloadedACEs, model.ACE{Text: policy.ACEText(e.ACE)})
+		g.DownloadedACEs = append(g.DownloadedACEs, model.ACE{Text: e.ACE.String()})
 	}
 	unicast := m.h.kek != nil && m.h.kek.Dst.Addr().IsValid() && !m.h.kek.Dst.Addr().IsMulticast()
 	if g.KEK = policy.KEKModel(m.h.kek, unicast); g.KEK != nil {

@@ -29,7 +29,7 @@ func CheckACE(e ipsec.ACE, interop bool) error {
 		return ErrPortRange
 	}
 	if interop && needsExact(e) {
-		return fmt.Errorf("policy: %q can't be sent to members in the RFC's form: only a contiguous mask, one port by eq and no ICMP type can", ACEText(e))
+		return fmt.Errorf("policy: %q can't be sent to members in the RFC's form: only a contiguous mask, one port by eq and no ICMP type can", e)
 	}
 	return nil
 }
