@@ -16,8 +16,9 @@ type Feature uint32
 const (
 	FeatureDenyEntries Feature = 1 << iota // access lists with deny entries and exact entries
 	FeatureReplay                          // replay policy and age in the SAT
-	FeatureTimeReplay                      // reserved: time-based anti-replay
-	FeatureMetadata                        // reserved: metadata ahead of the payload
+	FeatureTimeReplay                      // time-based anti-replay: pseudotime in the GAP
+	FeatureMetadata                        // metadata ahead of the payload, with tags
+	FeatureRekey                           // the mark of a replaced policy in a rekey
 )
 
 // Capability says which private parts of the protocol a party understands. The
@@ -29,7 +30,8 @@ type Capability struct {
 
 // OurCapability is what this code does.
 func OurCapability() Capability {
-	return Capability{Major: 1, Minor: 0, Mini: 1, Features: FeatureDenyEntries | FeatureReplay}
+	return Capability{Major: 1, Minor: 0, Mini: 1,
+		Features: FeatureDenyEntries | FeatureReplay | FeatureTimeReplay | FeatureMetadata | FeatureRekey}
 }
 
 // Has reports whether all of f are there.

@@ -14,6 +14,10 @@ type GAP struct {
 	// Private attributes of ours (docs/protocol/private-attributes.md).
 	Capability *Capability
 	Denies     []WireACE // with their places among the SATs
+	Pseudotime *Pseudotime
+	// Replaced marks a rekey whose policy replaces another one: data SAs that it
+	// doesn't name end early.
+	Replaced bool
 
 	Private []isakmp.Attr // other private attributes, kept as they came
 }

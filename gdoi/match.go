@@ -18,12 +18,16 @@ type sameSA struct {
 	Preservation AddressPreservation
 	Direction    SADirection
 	Replay       Replay
+	Metadata     Metadata
 }
 
 func (s *SAT) same() sameSA {
-	x := sameSA{s.Protocol, s.Transform, s.Auth, s.KeyBits, s.ESN, s.Encap, s.EffectivePreservation(), s.EffectiveDirection(), Replay{}}
+	x := sameSA{s.Protocol, s.Transform, s.Auth, s.KeyBits, s.ESN, s.Encap, s.EffectivePreservation(), s.EffectiveDirection(), Replay{}, Metadata{}}
 	if s.Replay != nil {
 		x.Replay = *s.Replay
+	}
+	if s.Metadata != nil {
+		x.Metadata = *s.Metadata
 	}
 	return x
 }

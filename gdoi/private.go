@@ -15,7 +15,8 @@ import (
 const (
 	GAPCapability uint16 = 128 // V: Capability
 	GAPAccessList uint16 = 129 // V: entries that no SAT can carry
-	GAPPseudotime uint16 = 130 // reserved: time-based anti-replay
+	GAPPseudotime uint16 = 130 // V: Pseudotime
+	GAPReplaced   uint16 = 131 // B: Replaced
 )
 
 // Private classes of the SAT (range 32001-32767).
@@ -24,8 +25,8 @@ const (
 	SATReplayWindow uint16 = 32002 // B: packets, or seconds when time based
 	SATAge          uint16 = 32003 // V, 4 octets: seconds since the TEK was made
 	SATExactEntry   uint16 = 32004 // V: the access list entry in full
-	SATReplayTick   uint16 = 32005 // reserved: time-based anti-replay
-	SATMetadata     uint16 = 32006 // reserved: metadata ahead of the payload
+	SATReplayTick   uint16 = 32005 // reserved; the tick is a part of GAPPseudotime
+	SATMetadata     uint16 = 32006 // B: Metadata
 )
 
 // ReplayMode is the anti-replay method of a data SA.
@@ -64,7 +65,7 @@ func (s *classSet) again(class uint16) bool {
 	bit := class
 	switch {
 	case class < 48:
-	case class >= GAPCapability && class <= GAPPseudotime:
+	case class >= GAPCapability && class <= GAPReplaced:
 		bit = 48 + class - GAPCapability
 	case class >= SATReplayMode && class <= SATMetadata:
 		bit = 56 + class - SATReplayMode
@@ -86,6 +87,13 @@ func (s *SAT) private(dec *isakmp.AttrDecoder, a isakmp.Attr, mode, window *uint
 	case SATAge:
 		v := dec.Uint32(a)
 		s.Age = &v
+	case SATMetadata:
+		m, ok := parseMetadata(dec.Uint16(a))
+		if !ok {
+			dec.Fail(isakmp.AttributeValue, a)
+			return true
+		}
+		s.Metadata = &m
 	case SATExactEntry:
 		list, err := ParseACEs(a.Value)
 		if err != nil || len(list) != 1 || list[0].Before != 0 {
@@ -110,6 +118,9 @@ func (s *SAT) appendPrivate(b []byte) []byte {
 	if s.Exact != nil {
 		b = isakmp.AppendVar(b, SATExactEntry, AppendACEs(nil, []WireACE{*s.Exact}))
 	}
+	if s.Metadata != nil {
+		b = isakmp.AppendBasic(b, SATMetadata, s.Metadata.wire())
+	}
 	return b
 }
 
@@ -129,6 +140,18 @@ func (g *GAP) private(dec *isakmp.AttrDecoder, a isakmp.Attr) bool {
 			return true
 		}
 		g.Denies = list
+	case GAPPseudotime:
+		p, err := ParsePseudotime(a.Value)
+		if a.Basic || err != nil {
+			dec.Fail(isakmp.AttributeValue, a)
+			return true
+		}
+		g.Pseudotime = &p
+	case GAPReplaced:
+		if dec.Uint16(a) != 1 {
+			dec.Fail(isakmp.AttributeValue, a)
+		}
+		g.Replaced = true
 	default:
 		return false
 	}
@@ -142,6 +165,12 @@ func (g *GAP) appendPrivate(b []byte) []byte {
 	if len(g.Denies) > 0 {
 		b = isakmp.AppendVar(b, GAPAccessList, AppendACEs(nil, g.Denies))
 	}
+	if g.Pseudotime != nil {
+		b = isakmp.AppendVar(b, GAPPseudotime, g.Pseudotime.Append(nil))
+	}
+	if g.Replaced {
+		b = isakmp.AppendBasic(b, GAPReplaced, 1)
+	}
 	return b
 }
 
@@ -151,11 +180,11 @@ func (s *SA) OnlyRFC() error {
 	if s.PrivateCount() > 0 {
 		return refuse(InconsistentSA, "private attributes in a group marked interop rfc6407")
 	}
-	if g := s.GAP; g != nil && (g.Capability != nil || len(g.Denies) > 0) {
-		return refuse(InconsistentSA, "capability or deny entries in a group marked interop rfc6407")
+	if g := s.GAP; g != nil && (g.Capability != nil || len(g.Denies) > 0 || g.Pseudotime != nil || g.Replaced) {
+		return refuse(InconsistentSA, "capability, deny entries, pseudotime or the mark of a replaced policy in a group marked interop rfc6407")
 	}
 	for i := range s.SATs {
-		if t := &s.SATs[i]; t.Replay != nil || t.Age != nil || t.Exact != nil {
+		if t := &s.SATs[i]; t.Replay != nil || t.Age != nil || t.Exact != nil || t.Metadata != nil {
 			return refuse(InconsistentSA, "private attribute at SPI %#x in a group marked interop rfc6407", t.SPI)
 		}
 	}
@@ -168,14 +197,14 @@ func (s *SA) StripPrivate() {
 		s.SAK.Private = nil
 	}
 	if g := s.GAP; g != nil {
-		g.Capability, g.Denies, g.Private = nil, nil, nil
+		g.Capability, g.Denies, g.Pseudotime, g.Replaced, g.Private = nil, nil, nil, false, nil
 		if len(g.body()) == 0 {
 			s.GAP = nil
 		}
 	}
 	for i := range s.SATs {
 		t := &s.SATs[i]
-		t.Replay, t.Age, t.Exact, t.Private = nil, nil, nil, nil
+		t.Replay, t.Age, t.Exact, t.Metadata, t.Private = nil, nil, nil, nil, nil
 	}
 }
 

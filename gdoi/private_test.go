@@ -137,13 +137,14 @@ func TestRegistryIsDocumented(t *testing.T) {
 	for _, row := range []string{
 		fmt.Sprintf("| %d | CAPABILITY | V |", GAPCapability),
 		fmt.Sprintf("| %d | ACCESS_LIST | V |", GAPAccessList),
-		fmt.Sprintf("| %d | PSEUDOTIME | reserved |", GAPPseudotime),
+		fmt.Sprintf("| %d | PSEUDOTIME | V |", GAPPseudotime),
+		fmt.Sprintf("| %d | REPLACED | B |", GAPReplaced),
 		fmt.Sprintf("| %d | REPLAY_MODE | B |", SATReplayMode),
 		fmt.Sprintf("| %d | REPLAY_WINDOW | B |", SATReplayWindow),
 		fmt.Sprintf("| %d | AGE | V |", SATAge),
 		fmt.Sprintf("| %d | EXACT_ENTRY | V |", SATExactEntry),
 		fmt.Sprintf("| %d | REPLAY_TICK | reserved |", SATReplayTick),
-		fmt.Sprintf("| %d | METADATA | reserved |", SATMetadata),
+		fmt.Sprintf("| %d | METADATA | B |", SATMetadata),
 		fmt.Sprintf("`%x`", vendorPrefix()),
 	} {
 		if !strings.Contains(string(page), row) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/secret"
@@ -190,6 +191,9 @@ func (g gen) sat() SAT {
 		s.Replay = &Replay{ReplayCounter, 1 + uint16(g.IntN(1024))}
 	}
 	if g.bool() {
+		s.Metadata = &Metadata{Header: MetadataShort, SGT: g.bool()}
+	}
+	if g.bool() {
 		s.Age = ptr(g.Uint32())
 	}
 	if l := g.aces(0); len(l) > 0 {
@@ -212,9 +216,10 @@ func (g gen) sa() *SA {
 		s.SATs = []SAT{g.sat()}
 	}
 	if g.bool() {
-		s.GAP = &GAP{SIDRequest: uint16(g.IntN(9)), Denies: g.aces(len(s.SATs)), Private: g.private(int(GAPPseudotime)+1, 255)}
+		s.GAP = &GAP{SIDRequest: uint16(g.IntN(9)), Denies: g.aces(len(s.SATs)), Private: g.private(int(GAPReplaced)+1, 255), Replaced: g.bool()}
 		if g.bool() {
 			s.GAP.ActivationDelay, s.GAP.DeactivationDelay = ptr(g.u16()), ptr(g.u16())
+			s.GAP.Pseudotime = &Pseudotime{Value: time.Duration(g.Uint32()) * time.Second, Tick: time.Duration(1+g.IntN(65535)) * time.Millisecond, Header: MetadataLong}
 			s.GAP.Capability = &Capability{1, uint8(g.IntN(9)), 2, Feature(g.Uint32())}
 		}
 	}

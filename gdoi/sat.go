@@ -32,6 +32,8 @@ type SAT struct {
 	Replay *Replay
 	Age    *uint32  // seconds since the key server made the TEK
 	Exact  *WireACE // the entry, where the fields above can't say it all
+	// Metadata is the header ahead of the payload; nil: there is none.
+	Metadata *Metadata
 
 	Private []isakmp.Attr // other private attributes, kept as they came
 	Opaque  []byte        // the whole body of a protocol that isn't ESP or AH

@@ -210,7 +210,7 @@ func (e *Endpoint) HandlePush(ci, cr isakmp.Cookie, f func(Datagram)) (release f
 // SendPush sends a datagram that no SA of this endpoint protects (a rekey, or its
 // acknowledgement) from the local address, zero for the route's.
 func (e *Endpoint) SendPush(datagram []byte, local netip.Addr, remote netip.AddrPort) error {
-	c := e.conn(local, remote.Addr(), remote.Port() == uint16(e.opts.NATTPort))
+	c := e.conn(local, remote.Addr(), e.natted()(remote))
 	if c == nil {
 		return fmt.Errorf("no socket to reach %s", remote)
 	}

@@ -130,13 +130,15 @@ type counters struct {
 	m  map[DropReason]uint64
 }
 
-func (c *counters) add(r DropReason) {
+func (c *counters) add(r DropReason) { c.addN(r, 1) }
+
+func (c *counters) addN(r DropReason, n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
 		c.m = map[DropReason]uint64{}
 	}
-	c.m[r]++
+	c.m[r] += n
 }
 
 func (c *counters) copy() map[DropReason]uint64 {

@@ -79,13 +79,23 @@ var transforms = []ipsec.Transform{
 func TestWhatIsOfferedIsWhatArrives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := &Offer{}
+		if rapid.Bool().Draw(t, "clock") {
+			o.Clock = &Clock{Pseudotime: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "pseudotime")) * time.Millisecond,
+				Tick: time.Duration(rapid.IntRange(1, 65535).Draw(t, "tick")) * time.Millisecond, Header: rapid.SampledFrom([]int{12, 16}).Draw(t, "header")}
+		}
+		modes := []ipsec.Replay{{}, {Mode: ipsec.ReplayCounter, Window: 64}}
+		if o.Clock != nil {
+			modes = append(modes, ipsec.Replay{Mode: ipsec.ReplayTime, Window: 100})
+		}
 		n := rapid.IntRange(1, 4).Draw(t, "teks")
 		for i := range n {
 			tr := rapid.SampledFrom(transforms).Draw(t, "transform")
 			o.TEKs = append(o.TEKs, TEK{SPI: uint32(256 + i), Transform: tr, Lifetime: time.Duration(rapid.IntRange(1, 1<<31).Draw(t, "life")) * time.Second,
 				Age: time.Duration(rapid.IntRange(0, 1<<31).Draw(t, "age")) * time.Second, HasAge: true,
-				Replay: rapid.SampledFrom([]ipsec.Replay{{}, {Mode: ipsec.ReplayCounter, Window: 64}, {Mode: ipsec.ReplayTime, Window: 100}}).Draw(t, "replay"),
-				Key:    make(secret.Bytes, tr.CipherKeyLen()), AuthKey: make(secret.Bytes, tr.AuthKeyLen())})
+				Replay: rapid.SampledFrom(modes).Draw(t, "replay"), Tag: rapid.Bool().Draw(t, "tag"),
+				Key: make(secret.Bytes, tr.CipherKeyLen()), AuthKey: make(secret.Bytes, tr.AuthKeyLen())})
+			last := &o.TEKs[i]
+			last.Header = last.header(o.Clock)
 		}
 		seen := map[ipsec.ACE]bool{}
 		used := map[uint32]bool{}
@@ -129,6 +139,9 @@ func TestWhatIsOfferedIsWhatArrives(t *testing.T) {
 		keys := got.AddKeys(kd, 0)
 		if !reflect.DeepEqual(keys, Keys{SIDBits: 24, SIDs: []uint32{5, 6}}) {
 			t.Errorf("Sender IDs %v", keys)
+		}
+		if !reflect.DeepEqual(got.Clock, o.Clock) {
+			t.Errorf("clock %v, want %v", got.Clock, o.Clock)
 		}
 		for i := range got.Entries {
 			got.Entries[i].ACE.Seq = 0
@@ -231,7 +244,7 @@ func TestDecodeRefusesWhatWeCant(t *testing.T) {
 func TestSAKRoundTrip(t *testing.T) {
 	k := &KEK{SPI: [16]byte{1, 15: 2}, Src: netip.MustParseAddrPort("192.0.2.1:848"), Dst: netip.MustParseAddrPort("239.1.1.1:848"),
 		Cipher: gdoi.KEKAESCBC, KeyBits: 256, Lifetime: time.Hour, SigHash: gdoi.SigHashSHA256, SigAlg: gdoi.SigRSA, SigBits: 2048,
-		IV: make(secret.Bytes, 16), Key: make(secret.Bytes, 32), Public: []byte{1}, Seq: 7}
+		IV: make(secret.Bytes, 16), Key: make(secret.Bytes, 32), Public: []byte{1}, Seq: 7, Ack: gdoi.AckKEKSHA512}
 	permit := ipsec.ACE{Action: ipsec.Permit, Family: ipsec.IPv4}
 	o := &Offer{KEK: k, Entries: []Entry{{ACE: permit, SPIs: []uint32{300}}}, TEKs: []TEK{{SPI: 300, Transform: transforms[5], Lifetime: time.Hour, Key: make(secret.Bytes, 20)}}}
 	sa, err := o.SA(false)

@@ -15,6 +15,18 @@ import (
 
 // Decode turns an SA payload into policy, without keys. The error is a *RejectError.
 func Decode(sa *gdoi.SA) (*Offer, error) {
+	o, err := decodeSA(sa)
+	if err == nil && len(o.TEKs) == 0 {
+		err = reject("no data SA in the policy")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// decodeSA is Decode for a policy that may have no data SA.
+func decodeSA(sa *gdoi.SA) (*Offer, error) {
 	o := &Offer{}
 	if sa.SAK != nil {
 		k, err := decodeSAK(sa.SAK)
@@ -38,13 +50,32 @@ func Decode(sa *gdoi.SA) (*Offer, error) {
 		}
 	}
 	o.denies(denies, len(sa.SATs))
-	if len(o.TEKs) == 0 {
-		return nil, reject("no data SA in the policy")
+	if err := o.clock(sa.GAP); err != nil {
+		return nil, err
 	}
 	for i := range o.Entries {
 		o.Entries[i].ACE.Seq = 10 * (i + 1)
 	}
 	return o, nil
+}
+
+// clock takes up the pseudotime, which a TEK with time-based anti-replay needs.
+func (o *Offer) clock(g *gdoi.GAP) error {
+	if g != nil && g.Pseudotime != nil {
+		p := g.Pseudotime
+		o.Clock = &Clock{Pseudotime: p.Value, Tick: p.Tick, Header: int(p.Header)}
+	}
+	for i := range o.TEKs {
+		t := &o.TEKs[i]
+		switch {
+		case t.Replay.Mode != ipsec.ReplayTime:
+		case o.Clock == nil:
+			return reject("time-based anti-replay at SPI %#x without pseudotime", t.SPI)
+		case t.Header == 0:
+			t.Header = o.Clock.Header
+		}
+	}
+	return nil
 }
 
 // denies takes up the entries that stand before SAT number n.
@@ -121,6 +152,9 @@ func decodeTEK(s *gdoi.SAT) (TEK, error) {
 		case gdoi.ReplayTime:
 			t.Replay = ipsec.Replay{Mode: ipsec.ReplayTime, Window: int(r.Window)}
 		}
+	}
+	if m := s.Metadata; m != nil {
+		t.Header, t.Tag = int(m.Header), m.SGT
 	}
 	if s.Age != nil {
 		t.Age, t.HasAge = time.Duration(*s.Age)*time.Second, true
@@ -246,7 +280,7 @@ func decodeSAK(s *gdoi.SAK) (*KEK, error) {
 		return nil, unsupported("KEK of %d bits", s.KeyBits)
 	}
 	k := &KEK{SPI: s.SPI, Cipher: s.Algorithm, KeyBits: int(s.KeyBits), Lifetime: time.Duration(s.Lifetime) * time.Second,
-		SigHash: s.SigHash, SigAlg: s.SigAlgorithm, SigBits: int(s.SigKeyBits)}
+		SigHash: s.SigHash, SigAlg: s.SigAlgorithm, SigBits: int(s.SigKeyBits), Ack: s.Ack}
 	if a, m, ok := s.Src.Mask(); ok && s.Src.Type == isakmp.AddrID(a).Type && m.IsValid() {
 		k.Src = addrPort(a, s.Src.Port)
 	}

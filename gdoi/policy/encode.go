@@ -73,20 +73,23 @@ func (o *Offer) SA(interop bool) (*gdoi.SA, error) {
 			if t == nil {
 				return nil, fmt.Errorf("policy: no TEK with SPI %#x", spi)
 			}
-			s, err := t.sat(e.ACE, interop)
+			s, err := t.sat(e.ACE, o.Clock, interop)
 			if err != nil {
 				return nil, err
 			}
 			sa.SATs = append(sa.SATs, s)
 		}
 	}
-	if len(denies) > 0 && !interop {
+	if (len(denies) > 0 || o.Clock != nil) && !interop {
 		sa.GAP = &gdoi.GAP{Denies: denies}
+		if c := o.Clock; c != nil {
+			sa.GAP.Pseudotime = &gdoi.Pseudotime{Value: c.Pseudotime, Tick: c.Tick, Header: uint8(c.Header)}
+		}
 	}
 	return sa, nil
 }
 
-func (t *TEK) sat(e ipsec.ACE, interop bool) (gdoi.SAT, error) {
+func (t *TEK) sat(e ipsec.ACE, c *Clock, interop bool) (gdoi.SAT, error) {
 	s := gdoi.SAT{
 		Protocol: gdoi.ProtoESP, IPProto: e.Proto,
 		Src: identity(e.Src, e.SrcPort, e.Family), Dst: identity(e.Dst, e.DstPort, e.Family),
@@ -107,6 +110,9 @@ func (t *TEK) sat(e ipsec.ACE, interop bool) (gdoi.SAT, error) {
 		return s, nil
 	}
 	s.Replay = wireReplay(t.Replay)
+	if n := t.header(c); n > 0 {
+		s.Metadata = &gdoi.Metadata{Header: uint8(n), SGT: t.Tag}
+	}
 	if t.HasAge {
 		age := uint32(t.Age / time.Second)
 		s.Age = &age
@@ -116,6 +122,19 @@ func (t *TEK) sat(e ipsec.ACE, interop bool) (gdoi.SAT, error) {
 		s.Exact = &w
 	}
 	return s, nil
+}
+
+// header is the length of the metadata header in octets, 0 when there is none.
+func (t *TEK) header(c *Clock) int {
+	switch {
+	case !t.Tag && t.Replay.Mode != ipsec.ReplayTime:
+		return 0
+	case t.Header > 0:
+		return t.Header
+	case c != nil:
+		return c.Header
+	}
+	return int(gdoi.MetadataShort)
 }
 
 func seconds(d time.Duration) uint32 { return uint32(max(1, d/time.Second)) }
@@ -188,7 +207,7 @@ func (k *KEK) sak() *gdoi.SAK {
 	return &gdoi.SAK{
 		Protocol: 17, Src: gdoi.AddrIdentity(k.Src.Addr(), k.Src.Port()), Dst: gdoi.AddrIdentity(k.Dst.Addr(), k.Dst.Port()),
 		SPI: k.SPI, Algorithm: k.Cipher, KeyBits: uint16(k.KeyBits), Lifetime: seconds(k.Lifetime),
-		SigHash: k.SigHash, SigAlgorithm: k.SigAlg, SigKeyBits: uint16(k.SigBits),
+		SigHash: k.SigHash, SigAlgorithm: k.SigAlg, SigKeyBits: uint16(k.SigBits), Ack: k.Ack,
 	}
 }
 

@@ -18,9 +18,19 @@ import (
 // Offer is a group's policy as a key server sends it in PULL message 2 and 4, in
 // IPsec values. Lifetimes are what remains when the message is made.
 type Offer struct {
-	KEK     *KEK    // nil: the group has no rekeys
+	KEK     *KEK    // nil: the group has no rekeys, or in a rekey: the KEK stays
+	Clock   *Clock  // nil: no time-based anti-replay
 	Entries []Entry // in the order in which they are matched
 	TEKs    []TEK   // each SPI once
+}
+
+// Clock is what time-based anti-replay needs of the whole group: the time since the
+// first member registered when the message is made, how long one stamp lasts, and the
+// octets of the header that carries it (12 or 16). Whole milliseconds.
+type Clock struct {
+	Pseudotime time.Duration
+	Tick       time.Duration
+	Header     int
 }
 
 // Entry is one access list entry and, for a permit, the SPIs that protect it: the
@@ -41,8 +51,13 @@ type TEK struct {
 	HasAge    bool
 	Direction ipsec.Direction
 	Replay    ipsec.Replay
-	Key       secret.Bytes
-	AuthKey   secret.Bytes
+	// Tag: packets carry a security group tag ("tag cts sgt"). Header is the length of
+	// the metadata header that tags and time stamps need, in octets; 0 when there is
+	// neither, and when made: the clock's, or 12.
+	Tag     bool
+	Header  int
+	Key     secret.Bytes
+	AuthKey secret.Bytes
 }
 
 // KEK is the rekey SA.
@@ -56,8 +71,9 @@ type KEK struct {
 	SigAlg   gdoi.SigAlgorithm
 	SigBits  int
 	IV, Key  secret.Bytes
-	Public   []byte // the signing key, DER SubjectPublicKeyInfo
-	Seq      uint32 // used last; 0: no rekey was sent yet
+	Public   []byte          // the signing key, DER SubjectPublicKeyInfo; nil in a rekey: it stays
+	Seq      uint32          // used last; 0: no rekey was sent yet
+	Ack      gdoi.AckRequest // 0: members don't acknowledge rekeys (RFC 8263 §2)
 }
 
 // Keys is the personal part of message 4.
