@@ -16,6 +16,8 @@ type Effects struct {
 	NewTEKs   []int // "sa ipsec" numbers that get new TEKs now; the old ones live to their end
 	ACL       bool  // the lists of what is protected changed: members use the new one at once
 	NextRekey bool  // something waits for the next rekey
+	// AfterClear: something waits for clear crypto gdoi at the key server and members.
+	AfterClear bool
 	// Reregister: no rekey can say it. All TEKs and the KEK are deleted and members
 	// register again (Sender IDs begin anew).
 	Reregister bool
@@ -26,7 +28,7 @@ type Effects struct {
 
 // Any reports whether members are affected at all.
 func (e Effects) Any() bool {
-	return e.Rekey || e.NewKEK || len(e.NewTEKs) > 0 || e.ACL || e.NextRekey || e.Reregister || e.Restart
+	return e.Rekey || e.NewKEK || len(e.NewTEKs) > 0 || e.ACL || e.NextRekey || e.AfterClear || e.Reregister || e.Restart
 }
 
 // merge adds what another change asks for.
@@ -35,6 +37,7 @@ func (e *Effects) merge(o Effects) {
 	e.NewKEK = e.NewKEK || o.NewKEK
 	e.ACL = e.ACL || o.ACL
 	e.NextRekey = e.NextRekey || o.NextRekey
+	e.AfterClear = e.AfterClear || o.AfterClear
 	e.Reregister = e.Reregister || o.Reregister
 	e.Restart = e.Restart || o.Restart
 	e.NewTEKs = append(e.NewTEKs, o.NewTEKs...)
@@ -49,7 +52,7 @@ func (e Effects) String() string {
 		on   bool
 		name string
 	}{{e.Rekey, "rekey"}, {e.NewKEK, "new KEK"}, {len(e.NewTEKs) > 0, "new TEKs of sa ipsec " + fmt.Sprint(e.NewTEKs)},
-		{e.ACL, "new lists"}, {e.NextRekey, "at next rekey"}, {e.Reregister, "members register again"}, {e.Restart, "begins anew"}} {
+		{e.ACL, "new lists"}, {e.NextRekey, "at next rekey"}, {e.AfterClear, "after clear crypto gdoi"}, {e.Reregister, "members register again"}, {e.Restart, "begins anew"}} {
 		if x.on {
 			w = append(w, x.name)
 		}
