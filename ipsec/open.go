@@ -1,31 +1,42 @@
 package ipsec
 
 // Opening: RFC 4303 §3.4 in place. The order: header, replay window (look), ICV,
-// padding, next header, inner header against outer, replay window (mark), what the
-// outer header hands down. State changes only in the last two steps.
+// padding, next header and metadata, inner header against outer, replay window (mark)
+// or time stamp, what the outer header hands down. State changes only in the last two steps.
 
 import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // Opener opens packets of one SA for one goroutine.
 type Opener struct {
+	// Now is the group's pseudotime, read once a batch (Pseudotime.Now); NoStamp at
+	// first. It matters to SAs with time-based anti-replay.
+	Now Stamp
+
 	sa      *SA
 	eng     engine
 	lastKey senderKey // the sender of the packet before, mostly the same
 	lastWin *window
+	meta    metadata // of the packet in work
+	metaLen int      // 0: it has none
 }
 
 // NewOpener makes an Opener.
 func (sa *SA) NewOpener() (*Opener, error) {
-	o := &Opener{sa: sa}
+	o := &Opener{sa: sa, Now: NoStamp}
 	if err := o.eng.init(sa, false); err != nil {
 		return nil, fmt.Errorf("ipsec: opener: %w", err)
 	}
 	return o, nil
 }
+
+// SGT is the security group tag of the packet that Open returned last; 0 if it has
+// none, or if the SA isn't to carry tags.
+func (o *Opener) SGT() uint16 { return o.meta.sgt }
 
 // SA that the Opener belongs to.
 func (o *Opener) SA() *SA { return o.sa }
@@ -95,7 +106,7 @@ func (o *Opener) Open(pkt []byte) (inner []byte, why DropReason) {
 	case DropNone:
 		s.decapPackets.Add(1)
 		s.decapOctets.Add(uint64(len(inner)))
-	case DropReplay:
+	case DropReplay, DropReplayOld, DropReplayNew:
 		s.replay.Add(1)
 	case DropICV:
 		s.icv.Add(1)
@@ -121,7 +132,11 @@ func (o *Opener) open(pkt []byte) ([]byte, DropReason) {
 		return nil, DropMalformed
 	}
 
-	rep := o.sa.terms.Load().replay
+	terms := o.sa.terms.Load()
+	rep := terms.replay
+	if rep.Mode == ReplayTime && o.Now == NoStamp {
+		return nil, DropNoPseudotime
+	}
 	var key senderKey
 	if rep.Mode == ReplayCounter {
 		key = o.sender(pkt, body, e.V6)
@@ -135,7 +150,7 @@ func (o *Opener) open(pkt []byte) ([]byte, DropReason) {
 	if !o.eng.open(body) {
 		return nil, DropICV
 	}
-	inner, why := o.unwrap(pkt, body[pay:pay+crypt], &e, pay)
+	inner, why := o.unwrap(pkt, body[pay:pay+crypt], &e, terms.meta.Header != 0)
 	if why != DropNone {
 		return nil, why
 	}
@@ -149,12 +164,21 @@ func (o *Opener) open(pkt []byte) ([]byte, DropReason) {
 			return nil, DropReplay
 		}
 	}
+	if rep.Mode == ReplayTime {
+		if why := o.inTime(pkt, e.V6, Stamp(rep.Window)*Stamp(time.Second/StampUnit)); why != DropNone {
+			return nil, why
+		}
+	}
+	if !terms.meta.SGT {
+		o.meta.sgt = 0
+	}
 	if tr.Mode == Tunnel {
 		inheritOuter(inner, pkt, e.V6)
 		return inner, DropNone
 	}
+	pay += o.metaLen
 	inner = pkt[pay : pay+e.Off+len(inner)]
-	moveHeader(inner[:e.Off], pkt[:e.Off], len(inner), body[pay+crypt-1], e.nextAt, e.V6)
+	moveHeader(inner[:e.Off], pkt[:e.Off], len(inner), o.meta.next, e.nextAt, e.V6)
 	return inner, DropNone
 }
 
@@ -170,8 +194,9 @@ func (o *Opener) sender(pkt, body []byte, v6 bool) senderKey {
 }
 
 // unwrap checks trailer and content of the decrypted octets and returns the inner
-// packet, in transport mode what follows the kept header.
-func (o *Opener) unwrap(pkt, plain []byte, e *ESPPacket, pay int) ([]byte, DropReason) {
+// packet, in transport mode what follows the kept header. In tunnel mode next header
+// 99 can be nothing but metadata; in transport mode only where the SA has it.
+func (o *Opener) unwrap(pkt, plain []byte, e *ESPPacket, meta bool) ([]byte, DropReason) {
 	next, pad := plain[len(plain)-1], int(plain[len(plain)-2])
 	n := len(plain) - 2 - pad
 	if n < 0 {
@@ -183,6 +208,14 @@ func (o *Opener) unwrap(pkt, plain []byte, e *ESPPacket, pay int) ([]byte, DropR
 		}
 	}
 	in := plain[:n]
+	o.meta, o.metaLen = metadata{next: next, stamp: NoStamp}, 0
+	if next == protoMetadata && (meta || o.sa.tr.Mode == Tunnel) {
+		if o.metaLen = o.meta.parse(in); o.metaLen == 0 {
+			return nil, DropMetadata
+		}
+		next, in = o.meta.next, in[o.metaLen:]
+		n = len(in)
+	}
 	if next == protoNoNext {
 		return nil, DropDummy
 	}

@@ -57,6 +57,8 @@ type stats struct {
 	_                         [48]byte // senders and receivers on different cache lines
 	decapPackets, decapOctets atomic.Uint64
 	replay, icv, other        atomic.Uint64
+	maxLate                   atomic.Uint32 // counter windows: see Counters
+	time                      timeStats
 }
 
 // Counters count one SA since its installation. Packets and octets are of the inner
@@ -67,6 +69,11 @@ type Counters struct {
 	SeqHigh                   uint64 // last number assigned, 0 if none
 	ReplayDrops, ICVDrops     uint64
 	OtherDrops                uint64 // of received packets
+	// MaxLate is, of counter windows, the largest distance behind a sender's highest
+	// number that was refused.
+	MaxLate uint32
+	// Time-based anti-replay. ReplayDrops has TooOld and TooNew too.
+	Time TimeCounters
 }
 
 // NewSA makes the run-time object of a TEK. A TEK whose (SPI, key) has one already
@@ -84,7 +91,7 @@ func NewSA(t TEK, now time.Time) (*SA, error) {
 	}
 	sa := &SA{spi: t.SPI, tr: t.Transform, key: t.Key.Clone(), authKey: t.AuthKey.Clone()}
 	sa.send.init(t.FirstSeq)
-	sa.recv.init()
+	sa.recv.init(&sa.stats.maxLate)
 	if err := sa.merge(t, now); err != nil {
 		return nil, err
 	}
@@ -170,8 +177,23 @@ func (sa *SA) Expired(now time.Time) bool {
 	return !e.IsZero() && !now.Before(e)
 }
 
-// ClearMTU is the largest clear packet whose sealed form fits into linkMTU octets.
-func (sa *SA) ClearMTU(linkMTU int, f Family) int { return sa.tr.ClearMTU(linkMTU, f) }
+// ClearMTU is the largest clear packet whose sealed form, with its metadata, fits into
+// linkMTU octets.
+func (sa *SA) ClearMTU(linkMTU int, f Family) int {
+	return sa.tr.clearMTU(linkMTU, f, 0, sa.terms.Load().meta.Header)
+}
+
+// SealedLen is the length of the IP packet that Seal makes of one of n octets with a
+// plain header.
+func (sa *SA) SealedLen(n int, f Family) int {
+	return sa.tr.sealedLen(n, f, 0, sa.terms.Load().meta.Header)
+}
+
+// Metadata is what the SA's packets carry, as last installed.
+func (sa *SA) Metadata() Metadata { return sa.terms.Load().meta }
+
+// Replay is the anti-replay policy as last installed.
+func (sa *SA) Replay() Replay { return sa.terms.Load().replay }
 
 // Counters returns the counters; each is exact, together they are not a snapshot.
 func (sa *SA) Counters() Counters {
@@ -181,6 +203,7 @@ func (sa *SA) Counters() Counters {
 		DecapPackets: s.decapPackets.Load(), DecapOctets: s.decapOctets.Load(),
 		SeqHigh:     sa.send.high(),
 		ReplayDrops: s.replay.Load(), ICVDrops: s.icv.Load(), OtherDrops: s.other.Load(),
+		MaxLate: s.maxLate.Load(), Time: s.time.counters(),
 	}
 }
 

@@ -31,6 +31,11 @@ type Sealer struct {
 	DF DFMode
 	// Sent, if set, remembers each packet for RewriteICMP.
 	Sent *SentRing
+	// Stamp is the pseudotime that packets carry, read once a batch (Pseudotime.Stamp);
+	// NoStamp at first. SGT is the next packet's security group tag, 0 for none. Each
+	// matters to SAs whose metadata has it.
+	Stamp Stamp
+	SGT   uint16
 
 	sa   *SA
 	eng  engine
@@ -47,7 +52,7 @@ func (sa *SA) NewSealer(random io.Reader) (*Sealer, error) {
 	if random == nil {
 		random = rand.Reader
 	}
-	s := &Sealer{sa: sa, rand: random}
+	s := &Sealer{sa: sa, rand: random, Stamp: NoStamp}
 	if err := s.eng.init(sa, true); err != nil {
 		return nil, fmt.Errorf("ipsec: sealer: %w", err)
 	}
@@ -96,9 +101,13 @@ func (s *Sealer) Seal(buf []byte, off, n int) (start, length int, why DropReason
 		next = in[nextAt]
 	}
 
+	terms := s.sa.terms.Load()
+	if terms.replay.Mode == ReplayTime && s.Stamp == NoStamp {
+		return 0, 0, DropNoPseudotime
+	}
 	iv, block, icv := tr.ivLen(), tr.blockLen(), tr.icvLen()
-	pay := off + keep
-	payLen := n - keep
+	pay := off + keep - terms.meta.Header
+	payLen := n - keep + terms.meta.Header
 	padded := (payLen + 2 + block - 1) / block * block
 	esp := pay - iv - espHeaderLen
 	outer := keep
@@ -138,6 +147,14 @@ func (s *Sealer) Seal(buf []byte, off, n int) (start, length int, why DropReason
 		outerHeader(buf[start:esp], in, length, uint16(num.seq), s.DF, v6)
 	} else {
 		moveHeader(buf[start:esp], in[:keep], length, protoESP, nextAt, v6)
+	}
+	if h := terms.meta.Header; h != 0 {
+		m := metadata{next: next, stamp: NoStamp, sgt: s.SGT, tagged: terms.meta.SGT && s.SGT != 0}
+		if terms.replay.Mode == ReplayTime {
+			m.stamp = s.Stamp
+		}
+		m.put(buf[pay : pay+h])
+		next = protoMetadata
 	}
 	if field := buf[esp+espHeaderLen : pay]; tr.Counter() {
 		binary.BigEndian.PutUint64(field, num.iv)

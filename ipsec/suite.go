@@ -4,10 +4,10 @@ package ipsec
 // sealed packet is and how long a clear one may be. Everything else asks here.
 
 // Room that Seal needs around the inner packet, in octets, whatever the transform:
-// in front an IPv6 header, SPI and sequence number, and a 16-octet IV; behind it
+// in front an IPv6 header, SPI and sequence number, a 16-octet IV and metadata; behind it
 // padding to a 16-octet block, two octets of trailer and a 32-octet ICV.
 const (
-	Headroom = 40 + espHeaderLen + 16
+	Headroom = 40 + espHeaderLen + 16 + MetadataLong
 	Tailroom = 64
 )
 
@@ -67,8 +67,11 @@ func headerLen(f Family) int {
 // hdrLen counts, in transport mode, the octets that stay in front of ESP: the IPv4
 // header with its options, or the IPv6 header with the extension headers that go
 // before it; 0 means a plain header. Tunnel mode ignores it.
-func (t Transform) SealedLen(n int, f Family, hdrLen int) int {
-	outer, in := headerLen(f), n
+func (t Transform) SealedLen(n int, f Family, hdrLen int) int { return t.sealedLen(n, f, hdrLen, 0) }
+
+// sealedLen counts meta octets of metadata in.
+func (t Transform) sealedLen(n int, f Family, hdrLen, meta int) int {
+	outer, in := headerLen(f), n+meta
 	if t.Mode == Transport {
 		if hdrLen != 0 {
 			outer = hdrLen
@@ -89,16 +92,20 @@ func (t Transform) ClearMTU(linkMTU int, f Family) int { return t.ClearMTUFor(li
 // ClearMTUFor is ClearMTU for packets with hdrLen octets in front of ESP in
 // transport mode (see SealedLen): padding depends on them.
 func (t Transform) ClearMTUFor(linkMTU int, f Family, hdrLen int) int {
+	return t.clearMTU(linkMTU, f, hdrLen, 0)
+}
+
+func (t Transform) clearMTU(linkMTU int, f Family, hdrLen, meta int) int {
 	outer := headerLen(f)
 	if t.Mode == Transport && hdrLen != 0 {
 		outer = hdrLen
 	}
 	b := t.blockLen()
 	room := linkMTU - outer - espHeaderLen - t.ivLen() - t.icvLen()
-	if room < b {
+	n := room/b*b - 2 - meta
+	if room < b || n < 0 {
 		return 0
 	}
-	n := room/b*b - 2
 	if t.Mode == Transport {
 		n += outer
 	}

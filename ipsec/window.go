@@ -6,7 +6,10 @@ package ipsec
 // found equal to the encrypted one. A window is made only for a packet whose ICV was
 // right.
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 const (
 	// MinWindow and MaxWindow bound Replay.Window in packets.
@@ -26,11 +29,12 @@ type senderKey struct {
 
 // senderTable holds the windows of an SA.
 type senderTable struct {
-	mu sync.RWMutex
-	m  map[senderKey]*window
+	mu   sync.RWMutex
+	m    map[senderKey]*window
+	most *atomic.Uint32 // largest lateness of all
 }
 
-func (t *senderTable) init() { t.m = map[senderKey]*window{} }
+func (t *senderTable) init(most *atomic.Uint32) { t.m, t.most = map[senderKey]*window{}, most }
 
 // find returns the sender's window, nil if there is none yet.
 func (t *senderTable) find(k senderKey) *window {
@@ -46,7 +50,7 @@ func (t *senderTable) add(k senderKey) *window {
 	defer t.mu.Unlock()
 	w := t.m[k]
 	if w == nil && len(t.m) < MaxSenders {
-		w = &window{}
+		w = &window{most: t.most}
 		t.m[k] = w
 	}
 	return w
@@ -60,6 +64,7 @@ type window struct {
 	bits    []uint64 // a power of two of words, one more than the window needs
 	drops   uint64
 	maxLate uint32
+	most    *atomic.Uint32
 }
 
 // windowWords is the ring's length for a window of size packets.
@@ -92,6 +97,11 @@ func (w *window) fits(seq uint32, size int) bool {
 func (w *window) late(seq uint32) {
 	w.drops++
 	w.maxLate = max(w.maxLate, w.top-seq)
+	for l := w.maxLate; w.most != nil; {
+		if was := w.most.Load(); l <= was || w.most.CompareAndSwap(was, l) {
+			return
+		}
+	}
 }
 
 // check looks without marking, before the ICV is computed.

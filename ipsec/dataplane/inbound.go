@@ -31,7 +31,7 @@ type inWorker struct {
 	c     *counters
 	t     *table
 	now   int64
-	wake  []unix.PollFd
+	idle  waiter
 	key   flowKey
 	flow  ipsec.Flow
 	meta  packet
@@ -47,7 +47,7 @@ type inWorker struct {
 func newInWorker(p *port, queue int, r *ring, tap, stop int, mac [6]byte, c *counters) *inWorker {
 	w := &inWorker{p: p, queue: queue, ring: r, tap: tap, mac: mac, c: c, join: newCoalescer(inBatch),
 		frags: ipsec.NewReassembler(0),
-		wake:  []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}}
+		idle:  newWaiter(r, stop)}
 	w.clearMTU = w.mtuOf
 	return w
 }
@@ -60,15 +60,8 @@ func (w *inWorker) run() {
 			continue
 		}
 		w.readLoss()
-		if _, err := unix.Poll(w.wake, -1); err != nil && err != unix.EINTR {
+		if !w.idle.wait() {
 			return
-		}
-		if w.wake[1].Revents != 0 || w.wake[0].Revents&(unix.POLLHUP|unix.POLLNVAL) != 0 {
-			return
-		}
-		if w.wake[0].Revents&unix.POLLERR != 0 {
-			// The interface went down: the error is reported once, and cleared.
-			unix.GetsockoptInt(w.ring.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 		}
 	}
 }

@@ -45,7 +45,7 @@ type outWorker struct {
 	t       *table
 	now     int64
 	lost    int64 // when ring drops were last read
-	wake    []unix.PollFd
+	idle    waiter
 	key     flowKey
 	flow    ipsec.Flow
 	scratch []byte // a packet that is to be fragmented
@@ -57,7 +57,7 @@ type outWorker struct {
 func newOutWorker(p *port, queue int, r *ring, stop, mtu int, s *sender, c *counters) *outWorker {
 	w := &outWorker{p: p, queue: queue, ring: r, send: s, c: c,
 		buf: make([]byte, tapRead), slots: make([]outSlot, outBatch), scratch: make([]byte, 65536),
-		wake: []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}}
+		idle: newWaiter(r, stop)}
 	stride := (innerAt + mtu + ipsec.Tailroom + 63) &^ 63
 	slab := make([]byte, stride*outBatch)
 	for i := range w.slots {
@@ -70,18 +70,8 @@ func newOutWorker(p *port, queue int, r *ring, stop, mtu int, s *sender, c *coun
 func (w *outWorker) run() {
 	runtime.LockOSThread()
 	for {
-		if w.batch() {
-			continue
-		}
-		// Blocks in a way that the scheduler knows.
-		if _, err := unix.Poll(w.wake, -1); err != nil && err != unix.EINTR {
+		if !w.batch() && !w.idle.wait() {
 			return
-		}
-		if w.wake[1].Revents != 0 || w.wake[0].Revents&(unix.POLLHUP|unix.POLLNVAL) != 0 {
-			return
-		}
-		if w.wake[0].Revents&unix.POLLERR != 0 {
-			unix.GetsockoptInt(w.ring.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 		}
 	}
 }

@@ -1,0 +1,95 @@
+package ipsec
+
+// Anti-replay by time: the verdict on a packet's stamp, and what is remembered of
+// verdicts. There is no state for a packet: a copy within the window is taken, which
+// is the price for any number of senders whose clocks one key server keeps.
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// TimeCounters count the verdicts of time-based anti-replay.
+type TimeCounters struct {
+	Accepted       uint64
+	TooOld, TooNew uint64
+	Missing        uint64 // without a stamp
+	// MaxLate and MaxEarly are the largest distances of an accepted stamp behind and
+	// ahead of the receiver's clock: how much of the window is used.
+	MaxLate, MaxEarly time.Duration
+}
+
+// TimeFailure is a packet that was refused for its stamp.
+type TimeFailure struct {
+	Source     netip.Addr
+	Mine, Peer time.Duration // pseudotimes: the receiver's, the packet's
+	Window     time.Duration
+	Count      uint64 // of refused packets, this one included
+}
+
+type timeStats struct {
+	accepted, old, new, missing atomic.Uint64
+	late, early                 atomic.Int64 // in StampUnit
+	mu                          sync.Mutex
+	last                        TimeFailure
+}
+
+func (t *timeStats) counters() TimeCounters {
+	return TimeCounters{Accepted: t.accepted.Load(), TooOld: t.old.Load(), TooNew: t.new.Load(), Missing: t.missing.Load(),
+		MaxLate: Stamp(t.late.Load()).Duration(), MaxEarly: Stamp(t.early.Load()).Duration()}
+}
+
+// raise makes v the value of m if it is larger.
+func raise(m *atomic.Int64, v int64) {
+	for was := m.Load(); v > was && !m.CompareAndSwap(was, v); was = m.Load() {
+	}
+}
+
+// LastTimeFailure is the last packet that was refused for its stamp; Count is 0 if
+// there was none.
+func (sa *SA) LastTimeFailure() TimeFailure {
+	sa.stats.time.mu.Lock()
+	defer sa.stats.time.mu.Unlock()
+	return sa.stats.time.last
+}
+
+// inTime judges the stamp of a packet that is authentic: window is how far it may be
+// from the receiver's clock, on either side, both ends included.
+func (o *Opener) inTime(outer []byte, v6 bool, window Stamp) DropReason {
+	t := &o.sa.stats.time
+	if o.meta.stamp == NoStamp {
+		t.missing.Add(1)
+		return DropMetadataMissing
+	}
+	late := int64(o.Now - o.meta.stamp)
+	switch {
+	case late > int64(window):
+		t.old.Add(1)
+		t.refuse(outer, v6, o.Now, o.meta.stamp, window)
+		return DropReplayOld
+	case -late > int64(window):
+		t.new.Add(1)
+		t.refuse(outer, v6, o.Now, o.meta.stamp, window)
+		return DropReplayNew
+	case late > 0:
+		raise(&t.late, late)
+	case late < 0:
+		raise(&t.early, -late)
+	}
+	t.accepted.Add(1)
+	return DropNone
+}
+
+func (t *timeStats) refuse(outer []byte, v6 bool, mine, peer, window Stamp) {
+	var src netip.Addr
+	if v6 {
+		src = netip.AddrFrom16([16]byte(outer[8:24]))
+	} else {
+		src = netip.AddrFrom4([4]byte(outer[12:16]))
+	}
+	t.mu.Lock()
+	t.last = TimeFailure{Source: src, Mine: mine.Duration(), Peer: peer.Duration(), Window: window.Duration(), Count: t.last.Count + 1}
+	t.mu.Unlock()
+}
