@@ -22,48 +22,6 @@ import (
 	"getvpn/model/event"
 )
 
-// Installer is the dataplane as a member sees it. Install replaces the group's policy
-// on the interface as a whole; a TEK that is there already, by SPI and key, keeps its
-// counters and window.
-type Installer interface {
-	Install(ipsec.GroupPolicy) error
-	Remove(group, iface string) error
-}
-
-// Attachment is a crypto map entry with the group on an interface.
-type Attachment struct {
-	Interface string
-	MapName   string
-	MapSeq    int
-	LocalName string // the map entry's own list
-	Local     []ipsec.ACE
-	FailClose ipsec.FailClose
-}
-
-// Memory keeps a group's downloaded list, never its keys, past the end of the process.
-type Memory interface {
-	// Load returns what was saved last, nil if nothing was.
-	Load() ([]ipsec.ACE, error)
-	Save([]ipsec.ACE) error
-	Forget() error
-}
-
-// Options of a member. Log and Memory may be nil.
-type Options struct {
-	Group  config.Group
-	Attach []Attachment
-	// Local gives the address to register from; nil, or the zero address: the route's.
-	Local  func(server netip.Addr) netip.Addr
-	Puller Puller
-	Inst   Installer
-	Store  *model.Store
-	Events event.Emitter
-	Log    *slog.Logger
-	Memory Memory
-	// Random gives numbers in [0, 1) for jitter; nil: math/rand.
-	Random func() float64
-}
-
 // Member is a group member of one group.
 type Member struct {
 	o    Options
@@ -74,6 +32,10 @@ type Member struct {
 	seqNear map[uint32]bool // SPIs reported and not yet handled
 	// restored says how a restored machine was noticed; empty: it wasn't.
 	restored string
+	turn     *ipsec.Direction       // asked by an operator
+	replay   bool                   // counters to be cleared
+	errs     map[DataErrorKind]bool // told by the dataplane
+	slept    time.Duration          // the machine was suspended
 
 	// Below: the actor's own.
 	h          holdings
@@ -106,7 +68,7 @@ func New(o Options) *Member {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, results: make(chan result, 1),
+	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, errs: map[DataErrorKind]bool{}, results: make(chan result, 1),
 		seen: map[uint32]bool{}, reasons: map[string]uint64{}}
 	m.pub = model.GMGroup{
 		Version: gdoi.OurCapability().Version(),
@@ -198,6 +160,42 @@ func (m *Member) Clear() {
 func (m *Member) SeqNearEnd(spi uint32) {
 	m.mu.Lock()
 	m.seqNear[spi] = true
+	m.mu.Unlock()
+	m.poke()
+}
+
+// Direction is the operator's "crypto gdoi gm ipsec direction": in force until the next
+// rekey.
+func (m *Member) Direction(d ipsec.Direction) {
+	m.mu.Lock()
+	m.turn = &d
+	m.mu.Unlock()
+	m.poke()
+}
+
+// ClearReplay is the operator's "clear crypto gdoi replay": the counters of refused
+// rekeys begin anew.
+func (m *Member) ClearReplay() {
+	m.mu.Lock()
+	m.replay = true
+	m.mu.Unlock()
+	m.poke()
+}
+
+// DataError tells the member that the dataplane refuses packets for a reason that
+// newer keys would mend ("client recovery-check").
+func (m *Member) DataError(k DataErrorKind) {
+	m.mu.Lock()
+	m.errs[k] = true
+	m.mu.Unlock()
+	m.poke()
+}
+
+// Slept tells the member that its machine was suspended: rekeys were missed, timers
+// are late.
+func (m *Member) Slept(d time.Duration) {
+	m.mu.Lock()
+	m.slept += d
 	m.mu.Unlock()
 	m.poke()
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"time"
 
+	"getvpn/gdoi/policy"
 	"getvpn/model/event"
 )
 
@@ -70,6 +71,7 @@ func (m *Member) installHalted(now time.Time) error {
 // surrender gives up the Sender IDs of all TEKs. A counter-mode TEK that isn't named by a
 // later download stays for receiving alone.
 func (h *holdings) surrender() {
+	h.keys = policy.Keys{} // a rekey's TEKs get none either
 	for _, t := range h.teks {
 		t.tek.SIDs = nil
 	}

@@ -53,6 +53,14 @@ func decodeSA(sa *gdoi.SA) (*Offer, error) {
 	if err := o.clock(sa.GAP); err != nil {
 		return nil, err
 	}
+	if g := sa.GAP; g != nil {
+		if d := g.ActivationDelay; d != nil {
+			o.Activation = time.Duration(*d) * time.Second
+		}
+		if d := g.DeactivationDelay; d != nil {
+			o.Deactivation = time.Duration(*d) * time.Second
+		}
+	}
 	for i := range o.Entries {
 		o.Entries[i].ACE.Seq = 10 * (i + 1)
 	}

@@ -86,7 +86,22 @@ func (o *Offer) SA(interop bool) (*gdoi.SA, error) {
 			sa.GAP.Pseudotime = &gdoi.Pseudotime{Value: c.Pseudotime, Tick: c.Tick, Header: uint8(c.Header)}
 		}
 	}
+	if o.Activation > 0 || o.Deactivation > 0 {
+		if sa.GAP == nil {
+			sa.GAP = &gdoi.GAP{}
+		}
+		sa.GAP.ActivationDelay, sa.GAP.DeactivationDelay = delay(o.Activation), delay(o.Deactivation)
+	}
 	return sa, nil
+}
+
+// delay is a time of the GAP in whole seconds; nil when there is none.
+func delay(d time.Duration) *uint16 {
+	if d <= 0 {
+		return nil
+	}
+	s := uint16(max(1, min(d/time.Second, 1<<16-1)))
+	return &s
 }
 
 func (t *TEK) sat(e ipsec.ACE, c *Clock, interop bool) (gdoi.SAT, error) {

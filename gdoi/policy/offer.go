@@ -22,6 +22,10 @@ type Offer struct {
 	Clock   *Clock  // nil: no time-based anti-replay
 	Entries []Entry // in the order in which they are matched
 	TEKs    []TEK   // each SPI once
+	// Activation is how long after it was made members begin to send with a TEK that
+	// replaces another at once, Deactivation how long one that the rekey deletes is still
+	// received with (RFC 6407 §5.4.1): whole seconds; 0: not said.
+	Activation, Deactivation time.Duration
 }
 
 // Clock is what time-based anti-replay needs of the whole group: the time since the

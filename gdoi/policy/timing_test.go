@@ -35,3 +35,18 @@ func TestVendorNumbers(t *testing.T) {
 		t.Error("guide's numbers")
 	}
 }
+
+// The delays of a rollover travel in the GAP, with interop too: they are the RFC's.
+func TestRolloverDelaysRoundTrip(t *testing.T) {
+	for _, interop := range []bool{false, true} {
+		o := &Offer{Activation: 12 * time.Second, Deactivation: 17 * time.Second}
+		sa, err := o.SA(interop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeSA(sa)
+		if err != nil || got.Activation != o.Activation || got.Deactivation != o.Deactivation {
+			t.Errorf("interop %v: %v and %v, %v", interop, got.Activation, got.Deactivation, err)
+		}
+	}
+}
