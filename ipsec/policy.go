@@ -100,6 +100,9 @@ type GroupPolicy struct {
 	Entries   []Entry // downloaded
 	TEKs      []TEK   // all that are still valid for receiving, whatever they protect
 	Passive   bool    // accept clear packets that match a permit
+	// ReceiveOnly: what a permit matches leaves in clear and is accepted in clear; ESP
+	// is opened. The TEKs say InboundOnly then.
+	ReceiveOnly bool
 	// Pseudo is the group's clock for time-based anti-replay. Without it a TEK with
 	// ReplayTime neither sends nor receives.
 	Pseudo *Pseudotime

@@ -250,7 +250,7 @@ func TestCompileModel(t *testing.T) {
 		})
 		var groups []GroupPolicy
 		for i := range rapid.IntRange(1, 3).Draw(rt, "groups") {
-			g := GroupPolicy{MapSeq: 10 * i, State: Registered, Passive: rapid.Bool().Draw(rt, "passive")}
+			g := GroupPolicy{MapSeq: 10 * i, State: Registered, Passive: rapid.Bool().Draw(rt, "passive"), ReceiveOnly: rapid.Bool().Draw(rt, "receive-only")}
 			for range rapid.IntRange(0, 2).Draw(rt, "local") {
 				e := ace.Draw(rt, "ace")
 				g.Local = append(g.Local, e)
@@ -282,6 +282,8 @@ func TestCompileModel(t *testing.T) {
 					case e.Action == Deny:
 					case i < local:
 						return Drop
+					case g.ReceiveOnly:
+						return Pass
 					case !mirror:
 						return Protect
 					case g.Passive:

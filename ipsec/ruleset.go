@@ -94,8 +94,11 @@ func Compile(groups []GroupPolicy) (out, in Ruleset) {
 			o, n, why := Next, Next, DropNone
 			if e.ACE.Action == Permit {
 				o, n, why = Protect, Drop, DropClearInbound
-				if p.Passive {
+				if p.Passive || p.ReceiveOnly {
 					n, why = Pass, DropNone
+				}
+				if p.ReceiveOnly {
+					o = Pass
 				}
 			}
 			out.Rules = append(out.Rules, Rule{ACE: e.ACE, Verdict: o, Group: g, Entry: i})

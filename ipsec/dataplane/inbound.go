@@ -184,7 +184,11 @@ func (w *inWorker) permitted(ip []byte, p *packet, group int32) bool {
 
 func (w *inWorker) protects(group int32) bool {
 	v, i := w.t.out.Match(&w.flow)
-	return v == ipsec.Protect && i >= 0 && w.t.send[i].group == group
+	if i < 0 || w.t.send[i].group != group {
+		return false
+	}
+	// A permit of a receive-only group lets pass what leaves.
+	return v == ipsec.Protect || v == ipsec.Pass && w.t.out.Rules[i].Entry >= 0
 }
 
 // write hands the batch to the TAP.
