@@ -36,7 +36,25 @@ func (e *Endpoint) SendPushBatch(datagram []byte, local netip.Addr, to []netip.A
 		sent += n
 		errs = append(errs, err)
 	}
+	e.pushSent.Add(uint64(sent))
 	return sent, errors.Join(errs...)
+}
+
+// PushStats counts datagrams of rekeys and acknowledgements since the start: what
+// SendPush and SendPushBatch sent, what went to a handler, and how often a sender had
+// to wait for room. Refusals are in Drops: DropPush (nobody waits for that cookie
+// pair), DropSend.
+type PushStats struct{ Sent, Received, Stalls uint64 }
+
+// PushStats is a copy of the counters.
+func (e *Endpoint) PushStats() PushStats {
+	s := PushStats{Sent: e.pushSent.Load(), Received: e.pushReceived.Load()}
+	for _, c := range e.conns {
+		if u, ok := c.PacketConn.(*udpConn); ok {
+			s.Stalls += u.stalls.Load()
+		}
+	}
+	return s
 }
 
 // natted says which peers are reached on the socket of NAT traversal. Our two ports

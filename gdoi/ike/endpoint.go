@@ -36,7 +36,10 @@ type Endpoint struct {
 	wg    sync.WaitGroup
 	once  sync.Once
 
-	count    counters
+	count counters
+
+	pushSent, pushReceived atomic.Uint64
+
 	sources  *limiter // first messages
 	notifies *limiter // unauthenticated answers
 	events   gate
@@ -214,7 +217,11 @@ func (e *Endpoint) SendPush(datagram []byte, local netip.Addr, remote netip.Addr
 	if c == nil {
 		return fmt.Errorf("no socket to reach %s", remote)
 	}
-	return e.transmit(path{c, netip.AddrPortFrom(local, 0), remote}, datagram)
+	if err := e.transmit(path{c, netip.AddrPortFrom(local, 0), remote}, datagram); err != nil {
+		return err
+	}
+	e.pushSent.Add(1)
+	return nil
 }
 
 // Drops is a copy of the counters.

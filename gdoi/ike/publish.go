@@ -21,6 +21,7 @@ type publisher struct {
 	mu      sync.Mutex
 	last    time.Time
 	pending *time.Timer
+	slow    *time.Timer
 	stopped bool
 	run     sync.Mutex // one publication at a time, in order
 }
@@ -51,12 +52,38 @@ func (e *Endpoint) publish() {
 	e.publishNow()
 }
 
+// floodEvery is the least time between publications of what anybody can cause at any
+// rate: a flood must not make the endpoint list thousands of SAs ten times a second.
+const floodEvery = time.Second
+
+// publishFlood publishes within floodEvery.
+func (e *Endpoint) publishFlood() {
+	if e.opts.Store == nil {
+		return
+	}
+	p := &e.pub
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slow != nil || p.stopped {
+		return
+	}
+	p.slow = time.AfterFunc(floodEvery, func() {
+		p.mu.Lock()
+		p.slow = nil
+		p.mu.Unlock()
+		e.publish()
+	})
+}
+
 func (p *publisher) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
 	if p.pending != nil {
 		p.pending.Stop()
+	}
+	if p.slow != nil {
+		p.slow.Stop()
 	}
 }
 

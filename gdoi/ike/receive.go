@@ -69,9 +69,11 @@ func (e *Endpoint) receive(c *boundConn, d Datagram) {
 		f := e.push[pairOf(h.ICookie, h.RCookie)]
 		e.mu.Unlock()
 		if f == nil {
-			e.drop(DropPush)
+			e.count.add(DropPush)
+			e.publishFlood()
 			return
 		}
+		e.pushReceived.Add(1)
 		f(Datagram{bytes.Clone(b), d.Remote, d.Local})
 	default:
 		e.drop(DropExchangeType)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -21,6 +22,8 @@ type udpConn struct {
 	local netip.AddrPort
 	v6    bool
 	oob   []byte
+
+	stalls atomic.Uint64 // waits for room to send
 }
 
 // receiveBuffer holds the first messages of some thousand members at once.
@@ -41,9 +44,10 @@ func listenUDP(local netip.AddrPort, control func(syscall.RawConn) error) (Packe
 			} else {
 				serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 			}
+			serr = errors.Join(serr, setMulticastHops(int(fd), v6))
 		})
 		if err = errors.Join(err, serr); err != nil {
-			return fmt.Errorf("packet info: %w", err)
+			return fmt.Errorf("packet info, multicast hops: %w", err)
 		}
 		if control != nil {
 			return control(rc)
