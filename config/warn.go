@@ -93,6 +93,7 @@ func (a *adviser) group(g *Group) {
 	l := g.Local
 	at := "crypto gdoi group " + g.Name
 	short := map[string]bool{}
+	a.rekeys(g, at)
 	for i := range l.SAs {
 		s := &l.SAs[i]
 		sa := fmt.Sprintf("%s sa ipsec %d", at, s.Seq)
@@ -101,6 +102,10 @@ func (a *adviser) group(g *Group) {
 			if l.RekeyLifetime < 3*p.Lifetime {
 				a.say(at, "group %s: the KEK lifetime of %d s is less than three times the TEK lifetime of %d s: a member that misses one rekey must register again; set rekey lifetime seconds %d or more",
 					g.Name, secs(l.RekeyLifetime), secs(p.Lifetime), 3*secs(p.Lifetime))
+			}
+			if again, offset := time.Duration(l.RekeyNumber)*l.RekeyRetransmit, rekeyOffset(p.Lifetime); again > offset {
+				a.say(at, "group %s: %d retransmissions every %d s take %d s, longer than the %d s that a rekey is sent before the end of a TEK of %d s: rekeys come that much earlier; set fewer, or a longer lifetime",
+					g.Name, l.RekeyNumber, secs(l.RekeyRetransmit), secs(again), secs(offset), secs(p.Lifetime))
 			}
 			if p.Lifetime < longTEK {
 				a.say("crypto ipsec profile "+p.Name, "profile %s: a TEK lifetime of %d s makes members rekey all the time; 900 s or more is recommended", p.Name, secs(p.Lifetime))
@@ -117,6 +122,36 @@ func (a *adviser) group(g *Group) {
 			a.say(sa, "group %s: sa ipsec %d: a time window is for three members or more, and takes copies for its length; for two members use replay counter window-size 64", g.Name, s.Seq)
 		}
 		a.list(g, s)
+	}
+}
+
+// rekeyOffset is how long before a TEK's end it is rekeyed, retransmissions apart
+// (guide): 90 s below 900 s of life, else a tenth.
+func rekeyOffset(life time.Duration) time.Duration {
+	if life < 900*time.Second {
+		return 90 * time.Second
+	}
+	return life / 10
+}
+
+// rekeys is advice about the rekey message as a whole.
+func (a *adviser) rekeys(g *Group, at string) {
+	l := g.Local
+	name, ecdsa := l.RekeyKey()
+	if name == "" {
+		return
+	}
+	if ecdsa && l.RekeySigHash != "sha" {
+		a.say(at, "group %s: rekey sig-hash algorithm %s has no effect: an ECDSA key's curve says which hash is used (P-256 sha256, P-384 sha384, P-521 sha512)", g.Name, l.RekeySigHash)
+	}
+	if !l.RekeyUnicast && l.RekeyAddress == "" {
+		a.say(at, "group %s: multicast rekeys have no address: add rekey address ipv4 LIST, or rekey transport unicast", g.Name)
+	}
+	if l.RekeyUnicast && !l.Address.IsValid() {
+		a.say(at, "group %s: unicast rekeys come from the address that a member registered with: add address ipv4 A, so that it is always the same", g.Name)
+	}
+	if n := RekeyOctets(a.c, g); n > udpMTU {
+		a.say(at, "group %s: a rekey has about %d octets, more than the %d that fit into a packet of 1500: it is sent in fragments, which firewalls may drop; fewer entries or sums of prefixes make it shorter", g.Name, n, udpMTU)
 	}
 }
 
