@@ -96,6 +96,8 @@ type TEK struct {
 	Direction string
 	Interface string
 	SIDs      []uint32
+	Sending   bool // at a member: some permit is sent with it now
+	Replaced  bool // at a member: the key server has replaced it
 	SA        SACounters
 }
 
@@ -106,6 +108,9 @@ type SACounters struct {
 	SeqHigh                   uint64 // last number assigned
 	ReplayDrops, ICVDrops     uint64
 	OtherDrops                uint64
+	MaxLate                   uint32        // counter windows: largest distance that was refused
+	TooOld, TooNew            uint64        // time windows: of ReplayDrops
+	MaxDelta                  time.Duration // time windows: largest difference of an accepted stamp
 }
 
 // Member is a registered group member at its key server.
@@ -121,6 +126,8 @@ type Member struct {
 	AcksRcvd      uint64
 	AcksMissed    uint64
 	SIDs          []uint32
+	SentSeqs      [4]uint32 // numbers of the last rekeys to it, newest first; 0: none
+	RcvdSeqs      [4]uint32 // of the last acknowledgements
 }
 
 // KSCounters of a group.
@@ -171,6 +178,7 @@ type GMGroup struct {
 	TEKs             []TEK // newest first
 	LastError        string
 	FailuresByReason map[string]uint64
+	GMLife
 }
 
 // IKE is the endpoint: its SAs and what it refused.
@@ -202,6 +210,7 @@ type Dataplane struct {
 	Backend    string // tcx, clsact
 	Interfaces []Interface
 	Drops      map[string]uint64 // by ipsec.DropReason name
+	TimeReplay []TimeReplay      // groups with time-based anti-replay
 }
 
 // Interface is one with a crypto map.
