@@ -30,6 +30,9 @@ type Guest struct {
 // bootLimit is generous: software emulation on a loaded machine.
 const bootLimit = 3 * time.Minute
 
+// consoleLines is how much of the kernel's console an error quotes.
+const consoleLines = 40
+
 // Start boots img with the TAP named tap, which it makes in netns.
 func Start(img *Image, netns, tap string) (*Guest, error) {
 	ns := func(args ...string) *exec.Cmd {
@@ -51,8 +54,8 @@ func Start(img *Image, netns, tap string) (*Guest, error) {
 	g := &Guest{dir: dir, dead: make(chan struct{})}
 	g.qemu = ns("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384", "-smp", "1",
 		"-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-monitor", "none",
-		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
-		"-serial", "unix:"+sock+",server=on,wait=off",
+		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS1 panic=-1 random.trust_cpu=on",
+		"-serial", "unix:"+sock+",server=on,wait=off", "-serial", "file:"+filepath.Join(dir, "console"),
 		"-netdev", "tap,id=n0,ifname="+tap+",script=no,downscript=no",
 		"-device", "virtio-net-pci,netdev=n0,mac="+MAC)
 	g.qemu.Stderr = os.Stderr
@@ -81,12 +84,8 @@ func (g *Guest) boot(sock string) error {
 	if _, err := g.until("guest-is-up", bootLimit); err != nil {
 		return err
 	}
-	// The shell echoes until it is told not to; the sum tells its answer from an echo.
 	// busybox would run its own, smaller ip.
-	if _, err := fmt.Fprint(g.line, "stty -echo; PS1=; PS2=; ip() { /sbin/ip \"$@\"; }; echo shell-$((6*7))\n"); err != nil {
-		return err
-	}
-	_, err := g.until("shell-42", time.Minute)
+	_, err := g.Run(`ip() { /sbin/ip "$@"; }`)
 	return err
 }
 
@@ -101,10 +100,26 @@ func (g *Guest) until(mark string, limit time.Duration) (string, error) {
 		}
 		n, err := g.line.Read(chunk)
 		if err != nil {
-			return "", fmt.Errorf("guest: no %q: %w; it said: %q", mark, err, g.buf)
+			return "", fmt.Errorf("guest: no %q: %w; it said: %q; %s", mark, err, g.buf, g.lastWords())
 		}
 		g.buf = append(g.buf, chunk[:n]...)
 	}
+}
+
+// lastWords says whether the machine still runs, and how its kernel's console ends.
+func (g *Guest) lastWords() string {
+	state := "it still runs"
+	select {
+	case <-g.dead:
+		state = "it is dead: " + g.qemu.ProcessState.String()
+	case <-time.After(time.Second): // the line breaks a moment before qemu has ended
+	}
+	console, err := os.ReadFile(filepath.Join(g.dir, "console"))
+	if err != nil {
+		return fmt.Sprintf("%s; no console: %v", state, err)
+	}
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(console), "\r", "")), "\n")
+	return fmt.Sprintf("%s; the console's end:\n%s", state, strings.Join(lines[max(0, len(lines)-consoleLines):], "\n"))
 }
 
 var status = regexp.MustCompile(`status=(\d+)\s*$`)
@@ -115,13 +130,12 @@ func (g *Guest) Run(command string) (string, error) {
 	g.n++
 	mark := fmt.Sprintf("=end-%d=", g.n)
 	if _, err := fmt.Fprintf(g.line, "{ %s\n} 2>&1; echo status=$?%s\n", command, mark); err != nil {
-		return "", err
+		return "", fmt.Errorf("guest: %q: %w; %s", command, err, g.lastWords())
 	}
 	out, err := g.until(mark, 2*time.Minute)
 	if err != nil {
 		return "", err
 	}
-	out = strings.ReplaceAll(out, "\r", "")
 	m := status.FindStringSubmatchIndex(out)
 	if m == nil {
 		return "", fmt.Errorf("guest: %q: no status in %q", command, out)

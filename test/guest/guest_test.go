@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // cacheDir keeps the fetched kernel between test runs.
@@ -73,5 +74,16 @@ func TestGuestBootsDebiansKernelAndAnswers(t *testing.T) {
 	must(t, g, "ping -c1 -W5 10.99.0.1")
 	if _, err := g.Run("false"); err == nil {
 		t.Error("a failing command went unnoticed")
+	}
+	// A shell that waits for its next line outlives its background jobs.
+	for range 20 {
+		must(t, g, "usleep 10000 & usleep 12000 & { usleep 11000; echo job-ended > /dev/ttyS0; } &")
+		if _, err := g.until("job-ended", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := g.Run("echo c > /proc/sysrq-trigger")
+	if err == nil || !strings.Contains(err.Error(), "it is dead") || !strings.Contains(err.Error(), "Kernel panic") {
+		t.Errorf("a guest that panicked says %v", err)
 	}
 }

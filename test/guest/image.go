@@ -33,8 +33,10 @@ type Image struct {
 	Version        string // of the kernel
 }
 
-// init is the guest's first process: it loads the modules, waits for the network
-// device and gives the serial line a shell.
+// initScript is the guest's first process: it loads the modules, waits for the network
+// device and lets a shell read the serial line as its script. busybox's interactive
+// shell won't do: it may take the end of a background job, while it waits for a line,
+// for the end of its input. The kernel's messages have a line of their own (console=).
 const initScript = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin HOME=/
@@ -44,15 +46,18 @@ mount -t devtmpfs dev /dev
 mount -t bpf bpf /sys/fs/bpf
 mkdir -p /dev/net /run /tmp
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
-echo 3 > /proc/sys/kernel/printk
 while read -r m; do insmod "$m"; done < /etc/modules
 ip link set lo up
 n=0
 while [ ! -e /sys/class/net/eth0 ] && [ $n -lt 200 ]; do n=$((n+1)); usleep 25000; done
 ip link set eth0 up
 for f in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done
+exec > /dev/ttyS0 2>&1
+stty -F /dev/ttyS0 raw -echo
 echo guest-is-up
-exec setsid cttyhack sh
+sh /dev/ttyS0 < /dev/null
+echo "the shell on ttyS0 ended with status $?" > /dev/console
+poweroff -f
 `
 
 // Build makes an image in dir with the given static programs in its /bin. The
