@@ -2,7 +2,7 @@ package gm
 
 // A machine that was put back to a snapshot, or cloned, has the counters of an earlier
 // moment: what it would seal now under a counter mode, its former self may have sealed
-// already with the same nonce (RFC 8221 §5, RFC 4106 §2). So it stops sending under such
+// already with the same nonce (RFC 4106 §3.1 forbids it). So it stops sending under such
 // keys, gets a Sender ID of its own by a new GROUPKEY-PULL, and only then goes on.
 // Receiving goes on all the time.
 

@@ -139,3 +139,31 @@ func TestRestoreIsToldToTheDataplaneUntilItTakesIt(t *testing.T) {
 		}
 	})
 }
+
+// A rekey between the notice and the registration brings keys for receiving.
+func TestRekeyAfterARestoreHasNoSenderID(t *testing.T) {
+	now := time.Now()
+	var h holdings
+	got := offer(tekOf(300, time.Hour))
+	h.apply(&got.Offer, got.Keys, now, now, now)
+	h.surrender()
+	rekey := offer(tekOf(300, time.Hour), tekOf(301, time.Hour))
+	h.take(&rekey.Offer, nil, now, now, now, 0)
+	if len(h.teks) != 2 {
+		t.Fatalf("%d TEKs", len(h.teks))
+	}
+	for _, x := range h.teks {
+		if x.sends() || len(x.tek.SIDs) != 0 {
+			t.Errorf("SPI %d has the Sender IDs %v", x.tek.SPI, x.tek.SIDs)
+		}
+	}
+	if x := h.pick(permit, now); x != nil {
+		t.Errorf("sends with %d", x.tek.SPI)
+	}
+	again := offer(tekOf(301, time.Hour))
+	again.Keys.SIDs = []uint32{9}
+	h.apply(&again.Offer, again.Keys, now, now, now)
+	if x := h.pick(permit, now); x == nil || x.tek.SPI != 301 || !slices.Equal(x.tek.SIDs, []uint32{9}) {
+		t.Errorf("after the registration: %+v", x)
+	}
+}
