@@ -106,10 +106,13 @@ func (o *Opener) Open(pkt []byte) (inner []byte, why DropReason) {
 	case DropNone:
 		s.decapPackets.Add(1)
 		s.decapOctets.Add(uint64(len(inner)))
-	case DropReplay, DropReplayOld, DropReplayNew:
+	case DropReplay:
 		s.replay.Add(1)
+		s.last.refusedFrom(&s.last.replay, pkt)
+	case DropReplayOld, DropReplayNew: // counted by inTime
 	case DropICV:
 		s.icv.Add(1)
+		s.last.refusedFrom(&s.last.icv, pkt)
 	default:
 		s.other.Add(1)
 	}
@@ -165,7 +168,7 @@ func (o *Opener) open(pkt []byte) ([]byte, DropReason) {
 		}
 	}
 	if rep.Mode == ReplayTime {
-		if why := o.inTime(pkt, e.V6, Stamp(rep.Window)*Stamp(time.Second/StampUnit)); why != DropNone {
+		if why := o.inTime(pkt, Stamp(rep.Window)*Stamp(time.Second/StampUnit)); why != DropNone {
 			return nil, why
 		}
 	}

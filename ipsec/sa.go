@@ -59,6 +59,7 @@ type stats struct {
 	replay, icv, other        atomic.Uint64
 	maxLate                   atomic.Uint32 // counter windows: see Counters
 	time                      timeStats
+	last                      refusals
 }
 
 // Counters count one SA since its installation. Packets and octets are of the inner
@@ -198,12 +199,13 @@ func (sa *SA) Replay() Replay { return sa.terms.Load().replay }
 // Counters returns the counters; each is exact, together they are not a snapshot.
 func (sa *SA) Counters() Counters {
 	s := &sa.stats
+	t := s.time.counters()
 	return Counters{
 		EncapPackets: s.encapPackets.Load(), EncapOctets: s.encapOctets.Load(),
 		DecapPackets: s.decapPackets.Load(), DecapOctets: s.decapOctets.Load(),
 		SeqHigh:     sa.send.high(),
-		ReplayDrops: s.replay.Load(), ICVDrops: s.icv.Load(), OtherDrops: s.other.Load(),
-		MaxLate: s.maxLate.Load(), Time: s.time.counters(),
+		ReplayDrops: s.replay.Load() + t.TooOld + t.TooNew, ICVDrops: s.icv.Load(), OtherDrops: s.other.Load(),
+		MaxLate: s.maxLate.Load(), Time: t,
 	}
 }
 

@@ -103,6 +103,7 @@ func (s *Sealer) Seal(buf []byte, off, n int) (start, length int, why DropReason
 
 	terms := s.sa.terms.Load()
 	if terms.replay.Mode == ReplayTime && s.Stamp == NoStamp {
+		s.sa.stats.time.notSent.Add(1)
 		return 0, 0, DropNoPseudotime
 	}
 	iv, block, icv := tr.ivLen(), tr.blockLen(), tr.icvLen()

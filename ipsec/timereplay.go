@@ -16,6 +16,7 @@ type TimeCounters struct {
 	Accepted       uint64
 	TooOld, TooNew uint64
 	Missing        uint64 // without a stamp
+	NotSent        uint64 // for want of a clock
 	// MaxLate and MaxEarly are the largest distances of an accepted stamp behind and
 	// ahead of the receiver's clock: how much of the window is used.
 	MaxLate, MaxEarly time.Duration
@@ -31,13 +32,19 @@ type TimeFailure struct {
 
 type timeStats struct {
 	accepted, old, new, missing atomic.Uint64
+	notSent                     atomic.Uint64
 	late, early                 atomic.Int64 // in StampUnit
-	mu                          sync.Mutex
-	last                        TimeFailure
+}
+
+// refusals remembers the last packet of each kind of refusal.
+type refusals struct {
+	mu          sync.Mutex
+	replay, icv netip.Addr
+	time        TimeFailure
 }
 
 func (t *timeStats) counters() TimeCounters {
-	return TimeCounters{Accepted: t.accepted.Load(), TooOld: t.old.Load(), TooNew: t.new.Load(), Missing: t.missing.Load(),
+	return TimeCounters{Accepted: t.accepted.Load(), TooOld: t.old.Load(), TooNew: t.new.Load(), Missing: t.missing.Load(), NotSent: t.notSent.Load(),
 		MaxLate: Stamp(t.late.Load()).Duration(), MaxEarly: Stamp(t.early.Load()).Duration()}
 }
 
@@ -50,14 +57,39 @@ func raise(m *atomic.Int64, v int64) {
 // LastTimeFailure is the last packet that was refused for its stamp; Count is 0 if
 // there was none.
 func (sa *SA) LastTimeFailure() TimeFailure {
-	sa.stats.time.mu.Lock()
-	defer sa.stats.time.mu.Unlock()
-	return sa.stats.time.last
+	sa.stats.last.mu.Lock()
+	defer sa.stats.last.mu.Unlock()
+	return sa.stats.last.time
+}
+
+// LastSource is the source of the last packet refused as DropReplay or DropICV (the
+// latter's is whoever's it says); the zero Addr if there was none.
+func (sa *SA) LastSource(why DropReason) netip.Addr {
+	sa.stats.last.mu.Lock()
+	defer sa.stats.last.mu.Unlock()
+	if why == DropICV {
+		return sa.stats.last.icv
+	}
+	return sa.stats.last.replay
+}
+
+// refusedFrom remembers the source of a packet whose outer header was found whole.
+func (s *refusals) refusedFrom(a *netip.Addr, outer []byte) {
+	s.mu.Lock()
+	*a = sourceOf(outer)
+	s.mu.Unlock()
+}
+
+func sourceOf(ip []byte) netip.Addr {
+	if ip[0]>>4 == 6 {
+		return netip.AddrFrom16([16]byte(ip[8:24]))
+	}
+	return netip.AddrFrom4([4]byte(ip[12:16]))
 }
 
 // inTime judges the stamp of a packet that is authentic: window is how far it may be
 // from the receiver's clock, on either side, both ends included.
-func (o *Opener) inTime(outer []byte, v6 bool, window Stamp) DropReason {
+func (o *Opener) inTime(outer []byte, window Stamp) DropReason {
 	t := &o.sa.stats.time
 	if o.meta.stamp == NoStamp {
 		t.missing.Add(1)
@@ -67,11 +99,11 @@ func (o *Opener) inTime(outer []byte, v6 bool, window Stamp) DropReason {
 	switch {
 	case late > int64(window):
 		t.old.Add(1)
-		t.refuse(outer, v6, o.Now, o.meta.stamp, window)
+		o.outOfTime(outer, window)
 		return DropReplayOld
 	case -late > int64(window):
 		t.new.Add(1)
-		t.refuse(outer, v6, o.Now, o.meta.stamp, window)
+		o.outOfTime(outer, window)
 		return DropReplayNew
 	case late > 0:
 		raise(&t.late, late)
@@ -82,14 +114,10 @@ func (o *Opener) inTime(outer []byte, v6 bool, window Stamp) DropReason {
 	return DropNone
 }
 
-func (t *timeStats) refuse(outer []byte, v6 bool, mine, peer, window Stamp) {
-	var src netip.Addr
-	if v6 {
-		src = netip.AddrFrom16([16]byte(outer[8:24]))
-	} else {
-		src = netip.AddrFrom4([4]byte(outer[12:16]))
-	}
-	t.mu.Lock()
-	t.last = TimeFailure{Source: src, Mine: mine.Duration(), Peer: peer.Duration(), Window: window.Duration(), Count: t.last.Count + 1}
-	t.mu.Unlock()
+func (o *Opener) outOfTime(outer []byte, window Stamp) {
+	l := &o.sa.stats.last
+	l.mu.Lock()
+	l.time = TimeFailure{Source: sourceOf(outer), Mine: o.Now.Duration(), Peer: o.meta.stamp.Duration(),
+		Window: window.Duration(), Count: l.time.Count + 1}
+	l.mu.Unlock()
 }

@@ -6,6 +6,7 @@ package dataplane
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"getvpn/ipsec"
@@ -87,17 +88,29 @@ func (d *Dataplane) watchRefused() {
 	}
 }
 
+// groupOf names the group that protects what goes between two addresses, in either
+// direction; empty if none does.
+func (p *port) groupOf(src, dst netip.Addr) string {
+	t := p.table.Load()
+	if t == nil {
+		return ""
+	}
+	for _, f := range []ipsec.Flow{{Src: src, Dst: dst, Proto: protoESP, Frag: true}, {Src: dst, Dst: src, Proto: protoESP, Frag: true}} {
+		if v, i := t.out.Match(&f); v == ipsec.Protect && i >= 0 {
+			return t.names[t.send[i].group]
+		}
+	}
+	return ""
+}
+
 func (d *Dataplane) reportRefused(now time.Time) {
 	counts, err := d.steering.refusals()
-	replays, failures := map[string]uint64{}, map[uint32]uint64{}
+	d.collect(now)
+	failures := map[uint32]*portSA{}
 	for _, p := range d.ports {
 		// An SA that two interfaces have counts once.
 		for spi, sa := range p.sas {
-			c := sa.Counters()
-			if _, twice := failures[spi]; !twice {
-				failures[spi] = c.ICVDrops
-				replays[sa.group] += c.ReplayDrops
-			}
+			failures[spi] = sa
 		}
 		if err != nil {
 			p.fail(err)
@@ -114,17 +127,19 @@ func (d *Dataplane) reportRefused(now time.Time) {
 			p.fail(err)
 			if ok { // a fragment alone doesn't tell
 				d.emit(event.InvalidSPI{Dst: r.Dst, Src: r.Src, SPI: fmt.Sprintf("0x%X(%d)", r.SPI, r.SPI), Packets: n})
+				if g := p.groupOf(r.Src, r.Dst); g != "" {
+					d.notify(Notice{Kind: BadSPI, Group: g, Interface: p.name, SPI: r.SPI, Source: r.Src, Packets: n})
+				}
 			}
 		}
 	}
-	for group, n := range replays {
-		if n := d.alarms.due(alarmKey{why: ipsec.DropReplay, where: group}, n, now); n > 0 {
-			d.emit(event.ReplayFailed{Group: group, Packets: n})
-		}
-	}
-	for spi, n := range failures {
-		if n := d.alarms.due(alarmKey{why: ipsec.DropICV, spi: spi}, n, now); n > 0 {
+	d.reportReplays(now)
+	for spi, sa := range failures {
+		if n := d.alarms.due(alarmKey{why: ipsec.DropICV, spi: spi}, sa.Counters().ICVDrops, now); n > 0 {
 			d.emit(event.ICVFailed{ID: spi, Packets: n})
+			notice := Notice{Kind: BadICV, Group: sa.group, SPI: spi, Packets: n}
+			notice.Interface, notice.Source = d.whereabouts(spi, ipsec.DropICV)
+			d.notify(notice)
 		}
 	}
 	d.alarms.sweep(now)

@@ -6,7 +6,9 @@ package dataplane
 
 import (
 	"net/netip"
+	"time"
 
+	"getvpn/internal/clock"
 	"getvpn/model"
 	"getvpn/model/event"
 )
@@ -29,6 +31,8 @@ type Options struct {
 	Notify func(Notice)
 	// Store receives Publish. May be nil.
 	Store *model.Store
+	// Clock is where pseudotimes come from; nil: the machine's boot clock.
+	Clock clock.Clock
 }
 
 // NoticeKind says what a Notice is about.
@@ -44,7 +48,21 @@ const (
 	// went away.
 	LinkUp
 	LinkDown
+	// BadSPI, Replayed, OutOfTime and BadICV are data errors, for error recovery: ESP
+	// between protected addresses with an SPI that isn't there, refused by a counter
+	// window, refused for its time stamp, with a wrong integrity check. Each is told at
+	// once, then at most every 30 s for its subject (interface and group, group, SPI),
+	// with the number of packets since.
+	BadSPI
+	Replayed
+	OutOfTime
+	BadICV
 )
+
+func (k NoticeKind) String() string {
+	return [...]string{"sequence near its end", "SA expired", "link up", "link down",
+		"bad SPI", "replayed", "out of time", "bad ICV"}[k]
+}
 
 // Notice is one happening that an engine acts upon.
 type Notice struct {
@@ -52,6 +70,12 @@ type Notice struct {
 	Group     string
 	Interface string
 	SPI       uint32
+	// Of data errors. Source is the last such packet's; no one has authenticated it
+	// but for Replayed and OutOfTime.
+	Source  netip.Addr
+	Packets uint64
+	// Of OutOfTime: the receiver's pseudotime, the packet's, and how far they may differ.
+	Mine, Peer, Window time.Duration
 }
 
 // InterfaceSettings are the settings of a protected interface that aren't a

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"getvpn/internal/clock"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane/steer"
 	"getvpn/model"
@@ -22,6 +23,7 @@ type Dataplane struct {
 	steering *steering
 	icmp     *icmpSender
 	sas      ipsec.SADB
+	clock    clock.Clock
 
 	mu      sync.Mutex
 	ports   map[string]*port
@@ -29,6 +31,7 @@ type Dataplane struct {
 	sharing map[*ipsec.SA]*sharedSA
 	expiry  *time.Timer
 	alarms  alarms
+	stats   map[string]*groupStats // by group
 	closed  bool
 
 	told   chan func() // events and notices, for the goroutine that delivers them
@@ -62,8 +65,12 @@ func Open(o Options) (*Dataplane, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.close(true))
 	}
-	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{}, alarms: alarms{},
-		told: make(chan func(), toldQueue), ending: make(chan struct{})}
+	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{}, alarms: alarms{}, stats: map[string]*groupStats{},
+		clock: o.Clock,
+		told:  make(chan func(), toldQueue), ending: make(chan struct{})}
+	if d.clock == nil {
+		d.clock = clock.System{}
+	}
 	d.links, err = watchLinks(d.linksChanged)
 	if err != nil {
 		ic.close()
@@ -209,6 +216,7 @@ func (d *Dataplane) Remove(group, iface string) error {
 		return nil
 	}
 	delete(p.groups, group)
+	d.collect(time.Now())
 	if len(p.groups) > 0 {
 		return p.install()
 	}
@@ -279,7 +287,7 @@ func (d *Dataplane) expire() {
 			var left []ipsec.TEK
 			for _, k := range g.TEKs {
 				if !k.Expires.IsZero() && !now.Before(k.Expires) {
-					d.notify(Notice{SAExpired, name, p.name, k.SPI})
+					d.notify(Notice{Kind: SAExpired, Group: name, Interface: p.name, SPI: k.SPI})
 					ended = true
 					continue
 				}

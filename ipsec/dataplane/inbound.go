@@ -31,6 +31,7 @@ type inWorker struct {
 	c     *counters
 	t     *table
 	now   int64
+	boot  time.Duration // boot time, read when the table is timed
 	idle  waiter
 	key   flowKey
 	flow  ipsec.Flow
@@ -77,6 +78,9 @@ func (w *inWorker) batch() int {
 		if k == 0 {
 			w.t = w.p.table.Load()
 			w.now = int64(time.Since(epoch))
+			if w.t.timed {
+				w.boot = w.p.d.clock.Boot()
+			}
 		}
 		w.frame(&f)
 	}
@@ -139,7 +143,11 @@ func (w *inWorker) packet(eth, ip []byte) {
 		w.c.drop(ipsec.DropExpired, 1)
 		return
 	}
-	inner, why := sa.openers[w.queue].Open(ip)
+	o := sa.openers[w.queue]
+	if w.t.timed {
+		o.Now = w.t.clocks[sa.group].Now(w.boot)
+	}
+	inner, why := o.Open(ip)
 	if why != ipsec.DropNone {
 		w.c.drop(why, 1)
 		return

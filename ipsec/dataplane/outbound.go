@@ -42,7 +42,8 @@ type outWorker struct {
 	c       *counters
 	t       *table
 	now     int64
-	lost    int64 // when ring drops were last read
+	boot    time.Duration // boot time, read when the table is timed
+	lost    int64         // when ring drops were last read
 	idle    waiter
 	key     flowKey
 	flow    ipsec.Flow
@@ -119,10 +120,13 @@ func (w *outWorker) readLoss() {
 	w.c.drop(ipsec.DropTapFull, int(w.ring.drops()))
 }
 
-// begin starts a batch: one load of the table, one look at the clock.
+// begin starts a batch: one load of the table, one look at each clock.
 func (w *outWorker) begin() {
 	w.t = w.p.table.Load()
 	w.now = int64(time.Since(epoch))
+	if w.t.timed {
+		w.boot = w.p.d.clock.Boot()
+	}
 }
 
 // frame takes what one read gave: virtio header, Ethernet header, packet.
@@ -204,7 +208,7 @@ func (w *outWorker) flush() {
 			w.transmit()
 			rule.sa.sending.Lock()
 		}
-		w.seal(rule.sa, w.slots[at:end])
+		w.seal(rule, w.slots[at:end])
 		if !alone {
 			w.transmit()
 			rule.sa.sending.Unlock()
@@ -216,8 +220,12 @@ func (w *outWorker) flush() {
 }
 
 // seal takes numbers for all slots at once and hands the frames to the sender.
-func (w *outWorker) seal(sa *portSA, slots []outSlot) {
+func (w *outWorker) seal(rule *sendRule, slots []outSlot) {
+	sa := rule.sa
 	sealer := sa.sealers[w.queue]
+	if w.t.timed {
+		sealer.Stamp = w.t.clocks[rule.group].Stamp(w.boot)
+	}
 	granted, why := sealer.Reserve(len(slots))
 	octets := 0
 	for i := range slots {
@@ -242,7 +250,7 @@ func (w *outWorker) seal(sa *portSA, slots []outSlot) {
 	w.c.packets.Add(uint64(len(slots)))
 	w.c.octets.Add(uint64(octets))
 	if sa.TakeNearEnd() {
-		w.p.d.notify(Notice{SeqNearEnd, sa.group, w.p.name, sa.SPI()})
+		w.p.d.notify(Notice{Kind: SeqNearEnd, Group: sa.group, Interface: w.p.name, SPI: sa.SPI()})
 	}
 }
 

@@ -186,6 +186,7 @@ func (p *port) resolve(groups []ipsec.GroupPolicy, now time.Time) (map[uint32]*p
 
 func (p *port) newSA(sa *ipsec.SA, group string) (*portSA, error) {
 	ps := &portSA{sharedSA: p.d.shared(sa), group: group}
+	ps.stats.group = group
 	for range p.d.o.Queues {
 		s, err := sa.NewSealer(nil)
 		if err != nil {
@@ -270,7 +271,7 @@ func (p *port) reconcile() error {
 		p.fail(p.relock(0))
 		p.d.steering.detach(was.index)
 		p.d.emit(event.LineProtocol{Interface: p.name, State: "down"})
-		p.d.notify(Notice{LinkDown, "", p.name, 0})
+		p.d.notify(Notice{Kind: LinkDown, Interface: p.name})
 	}
 	if l == nil {
 		return nil
@@ -282,7 +283,7 @@ func (p *port) reconcile() error {
 	}
 	if was.index != now.index || !alive {
 		p.d.emit(event.LineProtocol{Interface: p.name, State: "up"})
-		p.d.notify(Notice{LinkUp, "", p.name, 0})
+		p.d.notify(Notice{Kind: LinkUp, Interface: p.name})
 	}
 	return nil
 }

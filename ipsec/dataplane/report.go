@@ -43,7 +43,8 @@ func (d *Dataplane) SACounters(spi uint32) (model.SACounters, bool) {
 			c := sa.Counters()
 			return model.SACounters{EncapPackets: c.EncapPackets, EncapOctets: c.EncapOctets,
 				DecapPackets: c.DecapPackets, DecapOctets: c.DecapOctets, SeqHigh: c.SeqHigh,
-				ReplayDrops: c.ReplayDrops, ICVDrops: c.ICVDrops, OtherDrops: c.OtherDrops}, true
+				ReplayDrops: c.ReplayDrops, ICVDrops: c.ICVDrops, OtherDrops: c.OtherDrops, MaxLate: c.MaxLate,
+				TooOld: c.Time.TooOld, TooNew: c.Time.TooNew, MaxDelta: max(c.Time.MaxLate, c.Time.MaxEarly)}, true
 		}
 	}
 	return model.SACounters{}, false
@@ -88,7 +89,7 @@ func (d *Dataplane) RuleHits(group, iface string) []uint64 {
 func (d *Dataplane) Model() model.Dataplane {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m := model.Dataplane{Backend: d.steering.backend(), Drops: map[string]uint64{}}
+	m := model.Dataplane{Backend: d.steering.backend(), Drops: map[string]uint64{}, TimeReplay: d.timeReplays()}
 	for _, name := range d.order {
 		i := d.ports[name].model()
 		for r, n := range i.Drops {

@@ -28,6 +28,7 @@ func since(t time.Time) int64 {
 type sharedSA struct {
 	*ipsec.SA
 	sending sync.Mutex
+	stats   sharedStats // under the dataplane's lock
 }
 
 // portSA is an SA as one interface uses it: a sealer and an opener for each queue.
@@ -60,6 +61,11 @@ type table struct {
 	send []sendRule // by rule of out
 	hits []*atomic.Uint64
 	spis map[uint32]*recvSA
+	// clocks are the groups' pseudotimes, nil for a group without; timed says that some
+	// SA needs one, so that nobody else pays for reading the time.
+	clocks []*ipsec.Pseudotime
+	names  []string // of the groups
+	timed  bool
 	// Settings of the interface.
 	mtu     int
 	mss     uint16
@@ -73,6 +79,7 @@ func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas m
 	byGroup := map[string]int32{}
 	for i, g := range groups {
 		byGroup[g.Group] = int32(i)
+		t.clocks, t.names = append(t.clocks, g.Pseudo), append(t.names, g.Group)
 		if g.State != ipsec.Registered {
 			continue
 		}
@@ -81,6 +88,7 @@ func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas m
 			if sa == nil {
 				return nil, fmt.Errorf("dataplane: no SA for SPI %#x of group %s", k.SPI, g.Group)
 			}
+			t.timed = t.timed || k.Replay.Mode == ipsec.ReplayTime
 			t.spis[k.SPI] = &recvSA{portSA: sa, ends: since(k.Expires), group: int32(i)}
 		}
 	}
