@@ -221,7 +221,11 @@ func (r *RekeySA) Open(datagram []byte, last uint32, pub crypto.PublicKey) (*Pus
 	end := len(body) - rest
 	covered := append(append(make([]byte, 0, isakmp.HeaderLen+end), datagram[:isakmp.HeaderLen]...), body[:end-isakmp.GenericLen-len(sig.Body)]...)
 	defer secret.Bytes(covered).Zero()
-	if err := r.verify(covered, uint32(len(datagram)), uint32(isakmp.HeaderLen+end), sig.Body, pub); err != nil {
+	lengths := []uint32{uint32(len(datagram))}
+	if rest > 0 && rest < len(r.IV) { // a whole block more could be anybody's
+		lengths = append(lengths, uint32(isakmp.HeaderLen+end))
+	}
+	if err := r.verify(covered, lengths, sig.Body, pub); err != nil {
 		return nil, err
 	}
 	p, err := r.content(seq, payloads)

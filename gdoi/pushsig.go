@@ -153,9 +153,9 @@ func (r *RekeySA) sign(rand io.Reader, digest []byte, key crypto.Signer) ([]byte
 	return out, nil
 }
 
-// verify tries the header's length as it is on the wire, then without padding: RFC
-// 6407 doesn't settle which is signed.
-func (r *RekeySA) verify(covered []byte, wire, bare uint32, sig []byte, pub crypto.PublicKey) error {
+// verify tries each length in the header: RFC 6407 doesn't settle whether the one on
+// the wire is signed or the one without padding.
+func (r *RekeySA) verify(covered []byte, lengths []uint32, sig []byte, pub crypto.PublicKey) error {
 	alg, err := r.hash()
 	if err != nil {
 		return err
@@ -163,10 +163,6 @@ func (r *RekeySA) verify(covered []byte, wire, bare uint32, sig []byte, pub cryp
 	n, err := r.signatureLen(pub)
 	if err != nil {
 		return err
-	}
-	lengths := []uint32{wire, bare}
-	if wire == bare {
-		lengths = lengths[:1]
 	}
 	for _, l := range lengths {
 		digest := r.digest(covered, l)
