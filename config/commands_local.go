@@ -36,9 +36,13 @@ func localCommands() []command {
 		}},
 		{Mode: modeLocal, Pattern: "rekey algorithm alg:{3des-cbc|des-cbc|aes bits:{128|192|256}}", Help: "Cipher of the KEK", No: true, Do: func(b *builder, m *grammar.Match) error {
 			l := b.local()
-			l.RekeyEncr, l.RekeyKeyBits = map[string]Encryption{"3des-cbc": Encr3DES, "des-cbc": EncrDES, "aes": EncrAES}[given(m, "alg", "3des-cbc")], num(m, "bits")
-			if l.RekeyEncr == EncrDES {
+			switch alg := given(m, "alg", "3des-cbc"); alg {
+			case "des-cbc":
 				return bad(m, "alg", "des-cbc isn't supported: use aes 256.")
+			case "aes":
+				l.RekeyEncr, l.RekeyKeyBits = EncrAES, num(m, "bits")
+			default:
+				l.RekeyEncr, l.RekeyKeyBits = Encr3DES, 0
 			}
 			return nil
 		}},

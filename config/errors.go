@@ -5,6 +5,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"getvpn/cli/grammar"
 )
 
 // ParseError is a line that can't be read. Text and Caret never show a key.
@@ -14,6 +16,7 @@ type ParseError struct {
 	Msg        string
 	Caret      string // the line and below it the caret
 	Suggestion string
+	Input      *grammar.Error // what the grammar says; nil when a value was refused
 }
 
 // Error is the whole message, several lines.

@@ -84,7 +84,7 @@ func Parse(name string, text []byte) (*Config, []Warning, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &reader{b: &builder{c: New(), file: name}, g: g, stack: []frame{{mode: modeGlobal, indent: -1, body: 0}}}
+	r := newReader(g, New(), name)
 	lines := strings.Split(string(text), "\n")
 	for i := 0; i < len(lines) && len(r.errs) < maxErrors; i++ {
 		r.b.line = i + 1
@@ -99,6 +99,10 @@ func Parse(name string, text []byte) (*Config, []Warning, error) {
 	}
 	r.b.finish()
 	return r.b.c, append(r.b.warnings, Warnings(name, r.b.c)...), nil
+}
+
+func newReader(g *grammar.Grammar[*builder], c *Config, name string) *reader {
+	return &reader{b: &builder{c: c, file: name}, g: g, stack: []frame{{mode: modeGlobal, indent: -1, body: 0}}}
 }
 
 // banner takes a "banner KIND <delimiter>" block whole; it returns the lines used, 0
@@ -119,7 +123,7 @@ func (r *reader) banner(lines []string) int {
 	if !strings.Contains(rest[len(delim):], delim) {
 		for ; ; used++ {
 			if used == len(lines) {
-				r.fail(toks[2].Col, lines[0], fmt.Sprintf("The banner has no end: no %q follows.", delim), "", nil)
+				r.fail(toks[2].Col, lines[0], fmt.Sprintf("The banner has no end: no %q follows.", delim), nil, nil)
 				return used
 			}
 			k.Body = append(k.Body, lines[used])
@@ -201,8 +205,7 @@ func (r *reader) dispatch(line string, in int) {
 	if worst == nil {
 		worst = &grammar.Error{Line: line, Col: in}
 	}
-	hide := append(sensitive(line), worst.Secret...)
-	r.fail(worst.Col, line, worst.Message(), worst.Suggestion, hide)
+	r.fail(worst.Col, line, worst.Message(), worst, append(sensitive(line), worst.Secret...))
 }
 
 func (r *reader) run(cmd grammar.Command[*builder], m *grammar.Match, line string, in int) {
@@ -212,7 +215,7 @@ func (r *reader) run(cmd grammar.Command[*builder], m *grammar.Match, line strin
 		if errors.As(err, &bv) && bv.col > 0 {
 			col = bv.col
 		}
-		r.fail(col, line, err.Error(), "", append(sensitive(line), m.Secret...))
+		r.fail(col, line, err.Error(), nil, append(sensitive(line), m.Secret...))
 	}
 	switch {
 	case cmd.Enter == modeKept:
@@ -232,9 +235,13 @@ func (r *reader) keptBody() *[]string {
 	return new([]string)
 }
 
-func (r *reader) fail(col int, line, msg, suggestion string, hide [][2]int) {
-	r.errs = append(r.errs, &ParseError{File: r.b.file, Line: r.b.line, Col: utf8.RuneCountInString(line[:min(col, len(line))]) + 1,
-		Msg: msg, Suggestion: suggestion, Caret: grammar.Caret(line, col, hide, "  ")})
+func (r *reader) fail(col int, line, msg string, input *grammar.Error, hide [][2]int) {
+	e := &ParseError{File: r.b.file, Line: r.b.line, Col: utf8.RuneCountInString(line[:min(col, len(line))]) + 1,
+		Msg: msg, Input: input, Caret: grammar.Caret(line, col, hide, "  ")}
+	if input != nil {
+		e.Suggestion = input.Suggestion
+	}
+	r.errs = append(r.errs, e)
 }
 
 // sensitive finds what may be a key in a line that couldn't be read: in a line that
