@@ -1,9 +1,8 @@
 package gm
 
-// The member's actor. One goroutine (Run) owns the state; a registration attempt runs
-// in a goroutine of its own, one at a time, and its result comes back as a message.
-// Requests from outside (an operator's clear, a sequence number near its end) are
-// flags, so they merge and are never lost.
+// The member: what it is made of and what may be asked of it. Requests from outside (an
+// operator's clear, a sequence number near its end) are flags that the actor (actor.go)
+// takes up, so they merge and are never lost.
 
 import (
 	"context"
@@ -11,12 +10,15 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"getvpn/config"
 	"getvpn/gdoi"
 	"getvpn/gdoi/policy"
+	"getvpn/internal/clock"
 	"getvpn/ipsec"
 	"getvpn/model"
 	"getvpn/model/event"
@@ -37,21 +39,59 @@ type Member struct {
 	errs     map[DataErrorKind]bool // told by the dataplane
 	slept    time.Duration          // the machine was suspended
 
+	pushes   chan pushed
+	overflow atomic.Uint64 // rekeys that found no room there
+
 	// Below: the actor's own.
+	time       *clock.Timeline
 	h          holdings
 	saved      []ipsec.ACE        // the list that Memory has
 	registered bool               // a policy is installed
 	server     int                // of the list, being tried
 	round      int                // full rounds of the list without success
 	attempt    time.Time          // when to try next; zero: never
+	why        why                // the next attempt is made
+	retrying   bool               // an attempt of the present series has failed
 	running    bool               // an attempt is under way
+	began      time.Time          // it did
+	beganMono  time.Time          // the same by the process's clock, which suspends stop
 	cancel     context.CancelFunc // ends it
 	epoch      uint64             // counts restores of the machine
 	results    chan result
 	seen       map[uint32]bool // SPIs whose sequence end was acted upon
 	pub        model.GMGroup
 	reasons    map[string]uint64
+
+	keks      []*rekeySA // oldest first; the last one is in force
+	gone      []*rekeySA // ended ones that are listened to
+	lastRekey time.Time
+	clock     groupClock
+	unsure    bool // the clock may be behind: nothing is sent
+	dir       direction
+	events    []event.Event // to be told once the change is published
+	joined    map[membership]func()
+	rejoinAt  time.Time
+
+	clearing   bool // an operator cleared the group and it hasn't registered since
+	recovering bool // an attempt for errors of the dataplane is due
+	recovered  time.Time
+	trackSet   bool
+
+	rekeysRefused map[string]uint64
+	told          map[string]time.Time // refusals, by reason
 }
+
+// why an attempt is made.
+type why uint8
+
+const (
+	whyScheduled why = iota // keys end
+	whyAsked                // an operator, the dataplane's sequence numbers
+	whyDeleted              // the key server sent us away
+	whySID                  // a rekey's TEK can't be sent with
+	whyRecovery
+	whySlept
+)
 
 type result struct {
 	server netip.Addr
@@ -68,8 +108,12 @@ func New(o Options) *Member {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Clock == nil {
+		o.Clock = awake{time.Now()}
+	}
 	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, errs: map[DataErrorKind]bool{}, results: make(chan result, 1),
-		seen: map[uint32]bool{}, reasons: map[string]uint64{}}
+		pushes: make(chan pushed, maxPushed), time: clock.NewTimeline(o.Clock), joined: map[membership]func(){},
+		seen: map[uint32]bool{}, reasons: map[string]uint64{}, rekeysRefused: map[string]uint64{}, told: map[string]time.Time{}}
 	m.pub = model.GMGroup{
 		Version: gdoi.OurCapability().Version(),
 		Name:    o.Group.Name, Identity: identity(&o.Group), IPv6: o.Group.IPv6, Servers: o.Group.Servers,
@@ -81,8 +125,43 @@ func New(o Options) *Member {
 		m.pub.FailClose = a.FailClose.Active
 		m.pub.LocalACEs = policy.ACEModels(a.Local)
 	}
+	c := o.Group.Client
+	m.pub.Revert, m.pub.Track.ID, m.pub.Recovery.Interval = c.Revert, c.Track, c.Recovery
+	for _, x := range c.RekeyCiphers {
+		t := string(x.Encr)
+		if x.KeyBits > 0 {
+			t += " " + strconv.Itoa(x.KeyBits)
+		}
+		m.pub.AcceptCiphers = append(m.pub.AcceptCiphers, t)
+	}
+	m.pub.AcceptHashes, m.pub.AcceptTransforms = c.RekeyHashes, c.TransformSets
 	return m
 }
+
+// awake is the clock of a process that never sleeps.
+type awake struct{ start time.Time }
+
+func (a awake) Boot() time.Duration { return time.Since(a.start) }
+func (a awake) Now() time.Time      { return time.Now() }
+
+// now is the present moment of the member's timeline, which all its times are of.
+func (m *Member) now() time.Time { return m.time.Now() }
+
+// boot is boot time, which the dataplane's clock runs on.
+func (m *Member) boot() time.Duration { return m.o.Clock.Boot() }
+
+// wall is a moment as others know it: by a wall clock that nobody sets from now on.
+// The dataplane compares it with the process's clock, and is told again when the
+// machine has slept.
+func (m *Member) wall(at time.Time) time.Time {
+	if at.IsZero() {
+		return at
+	}
+	return time.Now().Add(at.Sub(m.now()))
+}
+
+// line is a moment that the process's clock named lately.
+func (m *Member) line(at time.Time) time.Time { return m.now().Add(-time.Since(at)) }
 
 func identity(g *config.Group) model.GroupID {
 	if g.HasNumber {
@@ -99,8 +178,8 @@ func identity(g *config.Group) model.GroupID {
 // policy takes its place.
 func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
 	m.recall()
-	policies = m.keyless(time.Now())
-	m.publish(time.Now())
+	policies = m.keyless(m.now())
+	m.publish(m.now())
 	for _, a := range m.o.Attach {
 		m.o.Events.Emit(event.GMCryptoMapAttach{Group: m.o.Group.Name})
 		for _, e := range a.Local {
@@ -146,8 +225,9 @@ func (m *Member) Unregistered() []ipsec.GroupPolicy {
 }
 
 // Clear is the operator's "clear crypto gdoi": the member registers again at once.
-// What it holds stays in use until the new policy is there. A list of an earlier
-// process goes: until it has registered the member is as one that never was.
+// What it holds stays in use until the new policy is there; if no key server answers,
+// an active fail-close map takes its place. A list of an earlier process goes: until
+// it has registered the member is as one that never was.
 func (m *Member) Clear() {
 	m.mu.Lock()
 	m.clear = true
@@ -207,37 +287,6 @@ func (m *Member) poke() {
 	}
 }
 
-// Run registers and keeps the group's keys until ctx ends. The policy stays in the
-// dataplane; Leave removes it.
-func (m *Member) Run(ctx context.Context) {
-	if len(m.o.Group.Servers) == 0 {
-		m.o.Events.Emit(event.GMIncompleteConfig{Group: m.o.Group.Name})
-		return
-	}
-	m.attempt = time.Now()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		m.arm(ctx, timer)
-		select {
-		case <-ctx.Done():
-			if m.running {
-				<-m.results // the attempt ends with ctx
-			}
-			return
-		case r := <-m.results:
-			m.running = false
-			m.heedRestore()
-			m.finished(ctx, r)
-		case <-m.wake:
-			m.heedRestore()
-			m.requests()
-		case <-timer.C:
-			m.tick()
-		}
-	}
-}
-
 // Leave takes the group off its interfaces; call it when Run has returned.
 func (m *Member) Leave() error {
 	var first error
@@ -255,86 +304,4 @@ func (m *Member) Leave() error {
 	m.o.Store.Update(func(s *model.Snapshot) { s.Members = without(s.Members, m.o.Group.Name) })
 	m.o.Events.Emit(event.GMUnregister{Group: m.o.Group.Name})
 	return first
-}
-
-// arm starts an attempt that is due and sets the timer to the next thing to do.
-func (m *Member) arm(ctx context.Context, timer *time.Timer) {
-	now := time.Now()
-	if !m.running && !m.attempt.IsZero() && !now.Before(m.attempt) {
-		m.start(ctx, now)
-	}
-	next := m.h.changes(now)
-	if !m.running && !m.attempt.IsZero() && (next.IsZero() || m.attempt.Before(next)) {
-		next = m.attempt
-	}
-	if next.IsZero() {
-		timer.Stop()
-		return
-	}
-	timer.Reset(next.Sub(now))
-}
-
-func (m *Member) start(ctx context.Context, now time.Time) {
-	server := m.o.Group.Servers[m.server]
-	var local netip.Addr
-	if m.o.Local != nil {
-		local = m.o.Local(server)
-	}
-	if m.server == 0 && m.round == 0 && m.registered {
-		m.o.Events.Emit(event.GMReRegister{Group: m.o.Group.Name})
-	}
-	m.running = true
-	m.pub.Attempted++
-	m.publish(now)
-	m.o.Events.Emit(event.GMRegister{KS: server, Group: m.o.Group.Name, GM: local})
-	req := PullRequest{Server: server, Local: local, Group: m.pub.Identity, Interop: m.o.Group.Interop}
-	ctx, cancel := context.WithCancel(ctx)
-	m.cancel = cancel
-	epoch := m.epoch
-	go func() {
-		defer cancel()
-		got, err := m.o.Puller.Pull(ctx, req)
-		m.results <- result{server, got, err, epoch}
-	}()
-}
-
-// tick follows the clock: TEKs change over and end.
-func (m *Member) tick() {
-	now := time.Now()
-	if m.registered {
-		if err := m.install(now); err != nil { // tried again at the next change
-			m.o.Log.Warn("install", "group", m.o.Group.Name, "error", err)
-		}
-	}
-	m.publish(now)
-}
-
-// requests takes up what was asked from outside.
-func (m *Member) requests() {
-	m.mu.Lock()
-	clear, near := m.clear, m.seqNear
-	m.clear, m.seqNear = false, map[uint32]bool{}
-	m.mu.Unlock()
-	again := false
-	if clear {
-		m.o.Events.Emit(event.GMClearRegister{Group: m.o.Group.Name})
-		m.forget()
-		again = true
-	}
-	for spi := range near {
-		if !m.seen[spi] {
-			m.seen[spi] = true
-			again = true
-		}
-	}
-	if !again {
-		return
-	}
-	if m.running { // the running attempt began before the request
-		m.mu.Lock()
-		m.clear = m.clear || clear
-		m.mu.Unlock()
-		return
-	}
-	m.server, m.round, m.attempt = 0, 0, time.Now()
 }

@@ -7,7 +7,6 @@ package gm
 
 import (
 	"slices"
-	"time"
 
 	"getvpn/gdoi/policy"
 	"getvpn/ipsec"
@@ -66,5 +65,5 @@ func (m *Member) forget() {
 			m.o.Log.Warn("install", "group", m.o.Group.Name, "error", err)
 		}
 	}
-	m.publish(time.Now())
+	m.publish(m.now())
 }

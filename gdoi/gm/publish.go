@@ -19,7 +19,7 @@ func (m *Member) publish(now time.Time) {
 	g.FailuresByReason = maps.Clone(m.reasons)
 	g.ReRegisters = time.Time{}
 	if m.registered {
-		g.ReRegisters = m.attempt
+		g.ReRegisters = m.wall(m.attempt)
 	}
 	g.DownloadedACEs = nil
 	for _, e := range m.h.entries {
@@ -27,18 +27,39 @@ func (m *Member) publish(now time.Time) {
 	}
 	unicast := m.h.kek != nil && m.h.kek.Dst.Addr().IsValid() && !m.h.kek.Dst.Addr().IsMulticast()
 	if g.KEK = policy.KEKModel(m.h.kek, unicast); g.KEK != nil {
-		g.KEK.Expires = m.h.kekEnds
+		g.KEK.Expires = m.wall(m.h.kekEnds)
+		if r := m.kekNow(); r != nil {
+			g.KEK.Seq = r.last
+		}
+	}
+	turn := m.turnNow(now)
+	g.Direction = turn.String()
+	g.DirectionByCommand = m.dir.byCommand != nil
+	g.DirectionUntil = time.Time{}
+	if turn == ipsec.InboundOptional && now.Before(m.dir.until) {
+		g.DirectionUntil = m.wall(m.dir.until)
+	}
+	sending := map[uint32]bool{}
+	if turn != ipsec.InboundOnly && !m.unsure {
+		entries, _ := m.h.policy(now)
+		for _, e := range entries {
+			sending[e.SPI] = true
+		}
 	}
 	g.TEKs = nil
 	for _, t := range slices.Backward(m.h.teks) { // newest first
 		if now.Before(t.tek.Expires) {
-			g.TEKs = append(g.TEKs, tekModel(&t.tek, g.Interface))
-			g.Direction = t.tek.Direction.String()
+			x := tekModel(&t.tek, g.Interface)
+			x.Expires, x.Direction = m.wall(t.tek.Expires), turn.String()
+			x.Sending, x.Replaced = sending[t.tek.SPI], t.retired
+			g.TEKs = append(g.TEKs, x)
 		}
 	}
-	if m.o.Group.Passive {
-		g.Direction = ipsec.InboundOptional.String()
+	g.RekeysRefused = maps.Clone(m.rekeysRefused)
+	if n := m.overflow.Load(); n > 0 {
+		g.RekeysRefused[refusedOverflow] = n
 	}
+	g.Joined, g.Removal, g.Pseudotime = m.groups(), m.wall(m.removal()), m.pseudoModel()
 	m.o.Store.Update(func(s *model.Snapshot) { s.Members = with(s.Members, g) })
 }
 

@@ -45,8 +45,8 @@ func (m *Member) halt(source string) {
 	if m.cancel != nil {
 		m.cancel()
 	}
-	now := time.Now()
-	m.server, m.round, m.attempt = 0, 0, now
+	now := m.now()
+	m.server, m.round, m.attempt, m.why, m.retrying = 0, 0, now, whyAsked, false
 	if err := m.installHalted(now); err != nil {
 		m.o.Log.Error("a restored machine must not send", "group", m.o.Group.Name, "error", err)
 		time.AfterFunc(retryHalt, func() { m.Restored(source) })
