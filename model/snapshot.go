@@ -36,7 +36,11 @@ type KSGroup struct {
 	Members          []Member // sorted by address
 	SIDBits          int
 	SIDsUsed         uint64
+	SIDsMax          uint64
 	Counters         KSCounters
+	NextRekey        time.Time         // zero: none is planned
+	PseudotimeFrom   time.Time         // when the pseudotime was 0; zero: it doesn't run
+	Unanswered       int               // members that the rekey under way still waits for
 	Rejected         map[string]uint64 // registrations refused, by reason
 }
 
@@ -133,8 +137,14 @@ type Member struct {
 // KSCounters of a group.
 type KSCounters struct {
 	PullsStarted, PullsCompleted, PullsFailed uint64
-	MembersAged                               uint64 // taken off the list: didn't register again
-	RekeysSent                                uint64
+	MembersAged                               uint64        // taken off the list: didn't register again
+	MembersEjected                            uint64        // taken off the list: left three rekeys unanswered
+	RekeysSent                                uint64        // each once, whatever members and retransmissions
+	Retransmits                               uint64        // transmissions of a rekey but its first
+	LastRetransmits                           uint64        // of the last rekey
+	LastRekeyTook                             time.Duration // from the first datagram to the last, no retransmissions
+	RekeyDatagrams, RekeySendErrors           uint64
+	AcksRcvd                                  uint64 // of the members that are listed
 }
 
 // GMStatus is a member's registration state.

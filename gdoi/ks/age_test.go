@@ -41,7 +41,7 @@ func TestMembersAgeOut(t *testing.T) {
 		if g := b.store.Load().KeyServers[0]; len(g.Members) != 0 || g.Counters.MembersAged != 2 {
 			t.Errorf("at last: %+v", g.Members)
 		}
-		if len(b.g.ends) != 0 || !b.g.ageing.IsZero() {
+		if b.g.roster.len() != 0 || len(b.g.roster.byAddr) != 0 || len(b.g.book.slots) != 0 || !b.g.roster.ageing.IsZero() {
 			t.Error("something is left")
 		}
 		deleted := 0
@@ -61,7 +61,7 @@ func TestMembersAgeOut(t *testing.T) {
 func TestFullGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 24)
-		b.g.do(func() { b.g.limit = 2 })
+		b.g.do(func() { b.g.roster.limit = 2 })
 		gm2, gm3 := netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("198.51.100.3")
 		late, _, three := b.upToThree(t, gm3, ourVID, ours())
 		b.register(t, gm1, ours())
@@ -115,7 +115,7 @@ func TestFullMailbox(t *testing.T) {
 	close(hold)
 	b.settle()
 	b.register(t, gm1, ours())
-	if g := b.settle(); g.Rejected["mailbox-full"] < 2 || g.Counters.PullsCompleted != 1 {
+	if g := b.settle(); g.Rejected["mailbox-full"] < 1 || g.Rejected["admission"] < 1 || g.Counters.PullsCompleted != 1 {
 		t.Errorf("%+v", g)
 	}
 }

@@ -4,9 +4,11 @@ package ks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,22 +21,41 @@ import (
 
 // Group is a group at its key server.
 type Group struct {
-	s     *Server
-	setup *Setup
-	box   chan mail
-	ask   chan func() // from our own side: never dropped
-	done  chan struct{}
-	lost  atomic.Uint64 // mails that didn't fit
+	s    *Server
+	box  chan mail
+	ask  chan func()   // from our own side: never dropped
+	kick chan struct{} // look at the clock again
+	done chan struct{}
+	lost atomic.Uint64 // mails that didn't fit
+	shed atomic.Uint64 // first messages that were held back so that others can finish
+	book *ackBook
 
 	// Below: the actor's own.
-	ring     *keyring // in force; empty until the first member has registered
-	pending  *keyring // offered to whoever registers first, until it has proved to be alive
-	ledger   *Ledger
-	members  []model.Member           // sorted by address; snapshots hold copies
-	ends     map[netip.Addr]time.Time // when a member that doesn't register again goes
-	ageing   time.Time                // no member goes before this; zero: nobody is there
-	limit    int                      // of members
-	seen     bool                     // a first member was announced
+	ctx     context.Context // of Run
+	setup   *Setup          // in force
+	want    *Setup          // as configured: what waits for Clear is only here
+	ring    *keyring        // in force; empty until the first member has registered
+	pending *keyring        // offered to whoever registers first, until it has proved to be alive
+	ledger  *Ledger
+	roster  *roster
+	keks    map[uint32]*liveKEK // by ord: those that members may still hold
+	pseudo  pseudoClock
+
+	round   *round    // the rekey that members are being told
+	job     *job      // a transmission that a worker is busy with
+	late    []*member // registered with what a rekey has replaced meanwhile
+	version uint64    // of the policy: rises with every change that members must hear of
+	epoch   uint64    // rises when what was offered before can't be delivered any more
+	synced  time.Time // when members last heard the pseudotime
+	fanout  time.Duration
+	retry   time.Time // nothing is tried before: the last try failed
+	folded  time.Time // when the slots were looked at last
+	folds   time.Time // when they will be; zero: nothing has arrived
+	strayed time.Time // when an unsolicited acknowledgement was last told of
+	dirty   time.Time // when unsaved state must be saved; zero: it is
+
+	seen     bool // a first member was announced
+	lowSIDs  bool // three quarters were announced
 	counters model.KSCounters
 	rejected map[string]uint64
 	changed  bool          // since the last flush
@@ -47,45 +68,68 @@ type mail struct {
 	datagram []byte
 }
 
-// mailbox is how many datagrams wait for a group, at most.
-const mailbox = 1024
+const (
+	// mailbox is how many datagrams wait for a group, at most.
+	mailbox = 1024
+	// admitted is how many of them may be first messages: when a whole group comes
+	// back at once, registrations under way go through and new ones wait their turn.
+	admitted = mailbox * 3 / 4
+)
 
 func newGroup(s *Server, setup *Setup) (*Group, error) {
-	g := &Group{s: s, setup: setup, box: make(chan mail, mailbox), ask: make(chan func()), done: make(chan struct{}),
-		rejected: map[string]uint64{}, ends: map[netip.Addr]time.Time{}, limit: maxMembers}
+	g := &Group{s: s, setup: setup, want: setup, box: make(chan mail, mailbox), ask: make(chan func()), kick: make(chan struct{}, 1),
+		done: make(chan struct{}), book: newAckBook(), ctx: context.Background(), keks: map[uint32]*liveKEK{}, rejected: map[string]uint64{}}
+	g.roster = newRoster(g.book)
 	g.ring = g.emptyRing()
-	if g.needsSIDs() {
-		// Keys don't outlive the process, so whatever the ledger says is of keys that
-		// are gone: the generation is a fresh one and the first registration resets.
-		var fresh Generation
-		if _, err := io.ReadFull(s.o.Rand, fresh[:]); err != nil {
+	resumed, err := g.resume()
+	if err != nil {
+		return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
+	}
+	if !resumed {
+		if err := g.openLedger(); err != nil {
 			return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
 		}
-		l, _, err := OpenLedger(s.o.Files, LedgerPath(s.o.Dir, setup.Group.Name), s.o.Machine, fresh, setup.SIDBits)
-		if err != nil {
-			return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
-		}
-		g.ledger = l
+	}
+	if r := setup.Rekey; r != nil && r.Ack != 0 && setup.Group.Local.RekeyAck == config.AckCisco {
+		g.note(event.KSAckForm{Group: g.Name()})
 	}
 	return g, nil
 }
 
+// openLedger opens a ledger for keys that nobody has yet: whatever it says is of keys
+// that are gone, and the first registration resets it.
+func (g *Group) openLedger() error {
+	if !g.needsSIDs() {
+		return nil
+	}
+	var fresh Generation
+	if _, err := io.ReadFull(g.s.o.Rand, fresh[:]); err != nil {
+		return err
+	}
+	l, _, err := OpenLedger(g.s.o.Files, LedgerPath(g.s.o.Dir, g.Name()), g.s.o.Machine, fresh, g.setup.SIDBits)
+	if err != nil {
+		return err
+	}
+	g.ledger = l
+	return nil
+}
+
+// emptyRing has no keys; KEKs are counted on.
 func (g *Group) emptyRing() *keyring {
 	var specs []keySpec
-	for _, e := range g.setup.Entries {
-		specs = append(specs, keySpec{e.Transform, e.Lifetime})
+	for i := range g.setup.Entries {
+		specs = append(specs, g.setup.Entries[i].keys())
 	}
-	return newKeyring(specs, g.setup.Rekey.kekSpec(), g.s.o.Rand)
+	r := newKeyring(specs, g.setup.Rekey.kekSpec(), g.s.o.Rand)
+	if g.ring != nil {
+		r.ord = g.ring.ord
+	}
+	return r
 }
 
 // needsSIDs reports whether members send in a counter mode.
 func (g *Group) needsSIDs() bool {
-	for _, e := range g.setup.Entries {
-		if e.Transform.Counter() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.setup.Entries, func(e SetupEntry) bool { return e.Transform.Counter() })
 }
 
 // Name is the group's name.
@@ -94,8 +138,15 @@ func (g *Group) Name() string { return g.setup.Group.Name }
 // Dropped counts datagrams that found the mailbox full.
 func (g *Group) Dropped() uint64 { return g.lost.Load() }
 
-// post never blocks.
+// now is the present on the server's time line, which counts suspended time.
+func (g *Group) now() time.Time { return g.s.time.Now() }
+
+// post never blocks. First messages leave room for those of registrations under way.
 func (g *Group) post(c *conversation, datagram []byte) bool {
+	if datagram == nil && len(g.box) >= admitted {
+		g.shed.Add(1)
+		return false
+	}
 	select {
 	case g.box <- mail{c, datagram}:
 		return true
@@ -105,27 +156,29 @@ func (g *Group) post(c *conversation, datagram []byte) bool {
 	}
 }
 
-// Run serves the group until ctx ends, then closes the ledger.
+// longestSleep bounds how late a timer can be after the machine was suspended.
+const longestSleep = 10 * time.Minute
+
+// Run serves the group until ctx ends, then saves its state and closes the ledger.
 func (g *Group) Run(ctx context.Context) {
 	defer close(g.done)
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	g.ctx = work
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		if w := g.wake(); w.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(w))
+			timer.Reset(min(g.s.time.Until(w), longestSleep))
 		}
 		select {
 		case <-ctx.Done():
-			if g.ledger != nil {
-				if err := g.ledger.Close(); err != nil {
-					g.s.o.Log.Warn("Sender ID ledger", "group", g.Name(), "error", err)
-				}
-			}
+			g.end()
 			return
 		case m := <-g.box:
-			g.advance(time.Now())
+			g.advance(g.now())
 			if m.datagram == nil {
 				g.first(m.c)
 			} else {
@@ -133,11 +186,36 @@ func (g *Group) Run(ctx context.Context) {
 			}
 		case f := <-g.ask:
 			f()
+		case <-g.book.arrived:
+			if now := g.now(); g.folds.IsZero() {
+				g.folds = g.folded.Add(ackPublish)
+				g.advance(now)
+			}
+		case <-g.kick:
+			g.advance(g.now())
 		case <-timer.C:
-			g.advance(time.Now())
+			g.advance(g.now())
 		}
 		if len(g.box) == 0 || len(g.events) >= flushAt {
 			g.flush()
+		}
+	}
+}
+
+// end leaves everything as a successor needs it.
+func (g *Group) end() {
+	if g.job != nil {
+		g.job.stop()
+	}
+	for _, k := range g.keks {
+		k.release()
+	}
+	if err := g.save(); err != nil {
+		g.s.o.Log.Warn("state", "group", g.Name(), "error", err)
+	}
+	if g.ledger != nil {
+		if err := g.ledger.Close(); err != nil {
+			g.s.o.Log.Warn("Sender ID ledger", "group", g.Name(), "error", err)
 		}
 	}
 }
@@ -155,7 +233,7 @@ func (g *Group) note(events ...event.Event) {
 // flush publishes, then emits.
 func (g *Group) flush() {
 	if g.changed {
-		g.publish(time.Now())
+		g.publish(g.now())
 	}
 	for _, e := range g.events {
 		g.s.o.Events.Emit(e)
@@ -163,6 +241,9 @@ func (g *Group) flush() {
 	clear(g.events)
 	g.changed, g.events = false, g.events[:0]
 }
+
+// ErrEnded reports that a group's actor doesn't run any more.
+var ErrEnded = errors.New("ks: the group has ended")
 
 // do runs f in the actor and waits; false when the group has ended.
 func (g *Group) do(f func()) bool {
@@ -176,37 +257,96 @@ func (g *Group) do(f func()) bool {
 	}
 }
 
-// ClearMembers empties the member list ("clear crypto gdoi" at a key server). Keys
-// stay; members are listed again as they register.
-func (g *Group) ClearMembers() {
-	g.do(func() {
-		for _, m := range g.members {
-			g.note(event.GMDeleted{GM: m.Addr, Group: g.Name()})
-		}
-		g.members, g.ageing = nil, time.Time{}
-		clear(g.ends)
-	})
+// call is do for what can fail.
+func (g *Group) call(f func() error) error {
+	var err error
+	if !g.do(func() { err = f() }) {
+		return ErrEnded
+	}
+	return err
 }
 
 // wake is when advance has something to do next; zero: never.
 func (g *Group) wake() time.Time {
-	w := g.ring.wake()
-	if w.IsZero() || !g.ageing.IsZero() && g.ageing.Before(w) {
-		w = g.ageing
+	var w time.Time
+	if g.rekeying() {
+		w = g.timing().next(g.ring, g.synced)
+		for _, list := range g.ring.teks {
+			if len(list) > 1 {
+				for _, t := range list {
+					w = earlier(w, t.expires)
+				}
+			}
+		}
+	} else {
+		w = g.ring.wake()
 	}
-	return w
+	if r := g.round; r != nil && g.job == nil {
+		w = earlier(earlier(w, r.next), r.closes)
+	}
+	if !g.retry.IsZero() && w.Before(g.retry) {
+		w = g.retry
+	}
+	w = earlier(earlier(w, g.roster.ageing), g.folds)
+	for _, k := range g.keks {
+		w = earlier(w, k.until)
+	}
+	return earlier(w, g.dirty)
 }
 
-// advance rolls the keys over and takes members off the list that are gone.
+// advance does what is due: keys, rekeys, retransmissions, members that are gone.
 func (g *Group) advance(now time.Time) {
-	changed, err := g.ring.advance(now)
-	if err != nil {
-		g.s.o.Log.Error("new keys", "group", g.Name(), "error", err)
+	if !g.folds.IsZero() && !now.Before(g.folds) {
+		g.acknowledged(now)
 	}
-	if changed {
+	g.expireKEKs(now)
+	if g.retry.IsZero() || !now.Before(g.retry) {
+		g.retry = time.Time{}
+		g.renew(now)
+	}
+	g.proceed(now)
+	g.age(now)
+	if !g.dirty.IsZero() && !now.Before(g.dirty) {
+		if err := g.save(); err != nil {
+			g.dirty = now.Add(retryAfter)
+			g.s.o.Log.Error("state", "group", g.Name(), "error", err)
+		}
+	}
+}
+
+// renew rolls the keys over and starts the rekey that is due.
+func (g *Group) renew(now time.Time) {
+	if !g.rekeying() {
+		changed, err := g.ring.advance(now)
+		if err != nil {
+			g.retry = now.Add(retryAfter)
+			g.s.o.Log.Error("new keys", "group", g.Name(), "error", err)
+		}
+		if changed {
+			g.version++
+			g.unsaved(now)
+			g.note()
+		}
+		return
+	}
+	if g.ring.expire(now) {
 		g.note()
 	}
-	g.age(now)
+	if n := g.timing().due(g.ring, g.synced, now); n.any() {
+		if err := g.rekey(now, order{teks: n.teks, kek: n.kek}); err != nil {
+			g.failed(now, err)
+		}
+	}
+}
+
+// retryAfter is the pause after something that failed.
+const retryAfter = 5 * time.Second
+
+// failed puts a rekey off.
+func (g *Group) failed(now time.Time, err error) {
+	g.retry = now.Add(retryAfter)
+	g.s.o.Log.Error("rekey", "group", g.Name(), "error", err)
+	g.note(event.KSRekeyFailed{Group: g.Name(), Reason: err.Error()})
 }
 
 // reject counts, tells the member why if notify isn't 0, and ends the exchange.

@@ -8,6 +8,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"getvpn/gdoi"
 	"getvpn/gdoi/policy"
 	"getvpn/ipsec"
 )
@@ -19,7 +20,7 @@ var gcm128 = ipsec.Transform{Cipher: ipsec.CipherAESGCM, KeyBits: 128, ICVLen: 1
 func TestKeyringRollsOver(t *testing.T) {
 	for _, life := range []time.Duration{60, 120, 300, 600, 900, 3600, 7200} {
 		life *= time.Second
-		k := newKeyring([]keySpec{{gcm128, life}, {gcm128, 2 * life}}, &kekSpec{16, 16, 3 * life}, rand.Reader)
+		k := newKeyring([]keySpec{{transform: gcm128, lifetime: life}, {transform: gcm128, lifetime: 2 * life}}, &kekSpec{cipher: gdoi.KEKAESCBC, keyBits: 128, lifetime: 3 * life}, rand.Reader)
 		now := time.Unix(1e9, 0)
 		if changed, err := k.advance(now); changed || err != nil || !k.wake().IsZero() {
 			t.Fatal("keys before the first registration")
@@ -61,7 +62,7 @@ func TestKeyringRollsOver(t *testing.T) {
 }
 
 func TestKeyringResetMakesEverythingNew(t *testing.T) {
-	k := newKeyring([]keySpec{{gcm128, time.Hour}}, &kekSpec{16, 32, time.Hour}, rand.Reader)
+	k := newKeyring([]keySpec{{transform: gcm128, lifetime: time.Hour}}, &kekSpec{cipher: gdoi.KEKAESCBC, keyBits: 256, lifetime: time.Hour}, rand.Reader)
 	now := time.Unix(1e9, 0)
 	k.reset(now)
 	old := *k
@@ -77,7 +78,7 @@ func TestKeyringResetMakesEverythingNew(t *testing.T) {
 }
 
 func TestKeyringWithoutRandomnessKeepsItsKeys(t *testing.T) {
-	k := newKeyring([]keySpec{{gcm128, time.Hour}}, nil, rand.Reader)
+	k := newKeyring([]keySpec{{transform: gcm128, lifetime: time.Hour}}, nil, rand.Reader)
 	now := time.Unix(1e9, 0)
 	k.reset(now)
 	spi := k.teks[0][0].spi

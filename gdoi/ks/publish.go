@@ -18,8 +18,18 @@ func (g *Group) publish(now time.Time) {
 	k := model.KSGroup{
 		Name: grp.Name, Identity: identity(grp), IPv6: grp.IPv6, Local: l.Address, Unicast: l.RekeyUnicast,
 		Direction: ipsec.Both.String(), RekeyLifetime: l.RekeyLifetime, RetransmitPeriod: l.RekeyRetransmit,
-		RetransmitCount: l.RekeyNumber, Members: slices.Clone(g.members), SIDBits: g.setup.SIDBits,
+		RetransmitCount: l.RekeyNumber, Members: g.roster.rows(), SIDBits: g.setup.SIDBits, SIDsMax: 1 << g.setup.SIDBits,
 		Counters: g.counters, Rejected: maps.Clone(g.rejected),
+	}
+	for _, m := range k.Members {
+		k.Counters.AcksRcvd += m.AcksRcvd
+	}
+	if g.round != nil {
+		for _, m := range g.round.targets {
+			if !m.answered() {
+				k.Unanswered++
+			}
+		}
 	}
 	if l.ReceiveOnly {
 		k.Direction = ipsec.InboundOnly.String()
@@ -30,9 +40,20 @@ func (g *Group) publish(now time.Time) {
 	if g.ledger != nil {
 		k.SIDsUsed = g.ledger.Used()
 	}
-	if x, r := g.ring.kek, g.setup.Rekey; x != nil {
-		k.KEK = &model.KEK{SPI: x.spi, Algorithm: policy.CipherText(r.Cipher), KeyBits: r.KeyBits, SigHash: policy.SigHashText(r.Hash),
-			SigBits: r.Signer.Bits, Unicast: l.RekeyUnicast, Lifetime: r.Lifetime, Expires: x.expires}
+	if shed := g.shed.Load(); shed > 0 {
+		k.Rejected["admission"] = shed
+	}
+	wall := g.s.time.Wall
+	g.book.counts(k.Rejected)
+	if x := g.ring.kek; x != nil {
+		k.KEK = &model.KEK{SPI: x.spi, Algorithm: policy.CipherText(x.cipher), KeyBits: x.keyBits, SigHash: policy.SigHashText(x.hash),
+			SigBits: x.signer.Bits, Unicast: !x.multicast.IsValid(), Lifetime: x.lifetime, Expires: wall(x.expires), Seq: x.seq.last}
+	}
+	if g.rekeying() {
+		k.NextRekey = wall(g.timing().next(g.ring, g.synced))
+	}
+	if g.pseudo.started {
+		k.PseudotimeFrom = wall(g.pseudo.origin)
 	}
 	for i, e := range g.setup.Entries {
 		p := model.KSPolicy{Seq: e.Seq, Profile: e.Profile, ACL: e.ACL, ACEs: policy.ACEModels(e.ACEs), Lifetime: e.Lifetime,
@@ -40,7 +61,7 @@ func (g *Group) publish(now time.Time) {
 		if g.ring.active() {
 			for _, t := range slices.Backward(g.ring.teks[i]) { // newest first
 				if now.Before(t.expires) {
-					p.TEKs = append(p.TEKs, tekModel(t, &e))
+					p.TEKs = append(p.TEKs, tekModel(t, &e, wall(t.expires)))
 				}
 			}
 		}
@@ -49,11 +70,11 @@ func (g *Group) publish(now time.Time) {
 	g.s.o.Store.Update(func(m *model.Snapshot) { m.KeyServers = with(m.KeyServers, k) })
 }
 
-func tekModel(t *tek, e *SetupEntry) model.TEK {
-	c, a := policy.KeyBytes(e.Transform)
-	return model.TEK{SPI: t.spi, Transform: policy.TransformText(e.Transform), KeyBytes: c, AuthBytes: a,
-		Tunnel: e.Transform.Mode == ipsec.Tunnel, Lifetime: e.Lifetime, Expires: t.expires,
-		Replay: policy.ReplayModel(e.Replay), Direction: e.Direction.String()}
+func tekModel(t *tek, e *SetupEntry, expires time.Time) model.TEK {
+	c, a := policy.KeyBytes(t.transform)
+	return model.TEK{SPI: t.spi, Transform: policy.TransformText(t.transform), KeyBytes: c, AuthBytes: a,
+		Tunnel: t.transform.Mode == ipsec.Tunnel, Lifetime: t.lifetime, Expires: expires,
+		Replay: policy.ReplayModel(t.replay), Direction: e.Direction.String()}
 }
 
 // with replaces the group of k's name, or adds it.

@@ -9,22 +9,23 @@ package ks
 import (
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"getvpn/gdoi"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
-	"getvpn/ipsec"
-	"getvpn/model"
 	"getvpn/model/event"
 )
 
 // registration is what a conversation holds between message 2 and 3.
 type registration struct {
-	offer *policy.Offer
-	gen   Generation
+	offer   *policy.Offer
+	gen     Generation
+	epoch   uint64
+	version uint64
+	kek     *kek   // nil: the group has no rekeys
+	seq     uint32 // used last under it when the offer was made
 }
 
 // pendingAge is how long keys that nobody has are offered before they are made anew.
@@ -42,14 +43,14 @@ func capability(p ike.Peer) *gdoi.Capability { return gdoi.CapabilityOf(p.Vendor
 
 // first answers message 1, which the server has read.
 func (g *Group) first(c *conversation) {
-	now := time.Now()
+	now := g.now()
 	g.counters.PullsStarted++
 	gm := memberAddr(c.peer)
 	if !g.setup.authorized(gm) {
 		g.reject(c, "unauthorized-address", isakmp.NotifyAuthenticationFailed, event.UnauthorizedIPAddr{Group: g.Name(), GM: gm})
 		return
 	}
-	if g.full(gm) {
+	if g.roster.full(gm) {
 		g.reject(c, "group-full", 0, nil)
 		return
 	}
@@ -65,7 +66,7 @@ func (g *Group) first(c *conversation) {
 		g.s.o.Log.Error("new keys", "group", g.Name(), "error", err)
 		return
 	}
-	c.state = registration{offer: g.offer(ring, c.peer, now), gen: ring.gen}
+	c.state = g.registration(ring, c.peer, now)
 	sa, err := c.state.offer.SA(g.setup.Group.Interop)
 	if err == nil {
 		var d []byte
@@ -100,37 +101,16 @@ func (g *Group) offered(now time.Time) (*keyring, error) {
 	return g.pending, nil
 }
 
-// offer is the policy as it is now, for one member.
-func (g *Group) offer(ring *keyring, p ike.Peer, now time.Time) *policy.Offer {
-	o := &policy.Offer{}
-	for i, e := range g.setup.Entries {
-		var spis []uint32
-		for _, t := range ring.teks[i] {
-			left := t.expires.Sub(now).Truncate(time.Second)
-			if left < time.Second {
-				continue // as good as ended; its successor is there
-			}
-			spis = append(spis, t.spi)
-			o.TEKs = append(o.TEKs, policy.TEK{SPI: t.spi, Transform: e.Transform, Lifetime: left, Age: now.Sub(t.created), HasAge: true,
-				Direction: e.Direction, Replay: e.Replay, Key: t.key, AuthKey: t.authKey})
-		}
-		for _, a := range e.ACEs {
-			x := policy.Entry{ACE: a}
-			if a.Action == ipsec.Permit {
-				x.SPIs = spis
-			}
-			o.Entries = append(o.Entries, x)
-		}
+// registration is what a member is offered now.
+func (g *Group) registration(ring *keyring, p ike.Peer, now time.Time) registration {
+	v := g.view(ring)
+	r := registration{offer: v.offer(now, g.pseudo.at(now)), gen: ring.gen, epoch: g.epoch, version: g.version, kek: ring.kek}
+	if ring.kek != nil {
+		v.with(r.offer, localAddr(p, g.setup.Group.Local), p.Remote, now)
+		r.seq = ring.kek.seq.last
+		r.offer.KEK.Seq = r.seq
 	}
-	if k, r := ring.kek, g.setup.Rekey; k != nil {
-		o.KEK = &policy.KEK{SPI: k.spi, Src: netip.AddrPortFrom(localAddr(p, g.setup.Group.Local), rekeyPort),
-			Dst: r.Multicast, Cipher: r.Cipher, KeyBits: r.KeyBits, Lifetime: k.expires.Sub(now).Truncate(time.Second),
-			SigHash: r.Hash, SigAlg: gdoi.SigRSA, SigBits: r.Signer.Bits, IV: k.iv, Key: k.key, Public: r.Signer.Public}
-		if !r.Multicast.IsValid() {
-			o.KEK.Dst = p.Remote
-		}
-	}
-	return o
+	return r
 }
 
 // third takes message 3 and answers with the keys.
@@ -144,16 +124,16 @@ func (g *Group) third(c *conversation, datagram []byte) {
 		g.badThird(c, err)
 		return
 	}
-	now := time.Now()
+	now := g.now()
 	if err := gdoi.CheckCapability(capability(c.peer), gap, g.need()); err != nil {
 		g.rejectVersion(c, gdoi.ReasonOf(err))
 		return
 	}
-	if g.full(memberAddr(c.peer)) {
+	if g.roster.full(memberAddr(c.peer)) {
 		g.reject(c, "group-full", 0, nil)
 		return
 	}
-	if err := g.inForce(c.state.gen); err != nil {
+	if err := g.inForce(&c.state, now); err != nil {
 		g.fail(c, err)
 		return
 	}
@@ -166,7 +146,7 @@ func (g *Group) third(c *conversation, datagram []byte) {
 		g.fail(c, err)
 		return
 	}
-	d, err := c.r.Finish(0, c.state.offer.KD(keys))
+	d, err := c.r.Finish(c.state.seq, c.state.offer.KD(keys))
 	if err == nil {
 		err = c.x.Send(d)
 	}
@@ -202,6 +182,7 @@ func (g *Group) badThird(c *conversation, err error) {
 var (
 	errStale  = errors.New("ks: the group has new keys since message 2")
 	errLedger = errors.New("ks: Sender IDs can't be reserved")
+	errState  = errors.New("ks: the group's state can't be saved")
 )
 
 func (g *Group) fail(c *conversation, err error) {
@@ -213,28 +194,35 @@ func (g *Group) fail(c *conversation, err error) {
 		reason = "no-sender-id"
 	case errors.Is(err, errLedger):
 		reason = "sender-id-ledger"
+	case errors.Is(err, errState):
+		reason = "state-not-saved"
 	}
 	g.s.o.Log.Error("registration", "group", g.Name(), "peer", c.peer.Remote, "error", err)
 	g.reject(c, reason, 0, nil)
 }
 
 // inForce puts the first keys in force, or checks that the offer's still are.
-func (g *Group) inForce(gen Generation) error {
+func (g *Group) inForce(r *registration, now time.Time) error {
 	if g.ring.active() {
-		if g.ring.gen != gen {
+		if g.ring.gen != r.gen || g.epoch != r.epoch {
 			return errStale
 		}
 		return nil
 	}
-	if g.pending == nil || g.pending.gen != gen {
+	if g.pending == nil || g.pending.gen != r.gen || g.epoch != r.epoch {
 		return errStale
 	}
 	if g.ledger != nil {
-		if err := g.ledger.Reset(gen); err != nil {
+		if err := g.ledger.Reset(r.gen); err != nil {
 			return errors.Join(errLedger, err)
 		}
 	}
-	g.ring, g.pending = g.pending, nil
+	if err := g.commit(g.pending, now); err != nil {
+		return errors.Join(errState, err)
+	}
+	r.version = g.version
+	g.pending, g.synced = nil, now
+	g.pseudo.start(now)
 	return nil
 }
 
@@ -261,20 +249,23 @@ func (g *Group) senderIDs(o *policy.Offer, gap *gdoi.GAP) (policy.Keys, error) {
 }
 
 // reinit is the clean slate of RFC 6407 §3.5: all TEKs and the KEK go, Sender IDs
-// start again under new keys. Members learn of it when they register again (their old
-// keys work among them until then). If the disk refuses, the group stays without keys
-// for new members until the next registration tries again.
+// start again under new keys. A rekey tells the members to delete what they have (its
+// step 6); they register again with jitter. If the disk refuses, the group stays
+// without keys for new members until the next registration tries again.
 func (g *Group) reinit(now time.Time) {
 	r := g.emptyRing()
 	err := r.reset(now)
 	if err == nil && g.ledger != nil {
 		err = g.ledger.Reset(r.gen)
 	}
+	if err == nil {
+		err = g.farewell(r, gdoi.Delete{AllTEKs: true, AllKEKs: true}, now)
+	}
 	if err != nil {
 		g.s.o.Log.Error("a clean slate of keys", "group", g.Name(), "error", err)
 		return
 	}
-	g.ring = r
+	g.lowSIDs = false
 	g.note(event.KSReinitFinish{Group: g.Name()})
 }
 
@@ -282,20 +273,49 @@ func (g *Group) reinit(now time.Time) {
 func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 	gm := memberAddr(c.peer)
 	g.counters.PullsCompleted++
-	i, ok := slices.BinarySearchFunc(g.members, gm, func(m model.Member, a netip.Addr) int { return m.Addr.Compare(a) })
-	if !ok {
-		g.members = slices.Insert(g.members, i, model.Member{Addr: gm, Registered: now})
+	wall := g.s.time.Wall(now)
+	m := g.roster.join(gm, alias(c.peer), wall)
+	m.row.Identity, m.row.Version = c.peer.Identity.String(), version(c.peer)
+	m.row.LastPull, m.row.SIDs = wall, keys.SIDs
+	m.row.Registrations++
+	m.path, m.local, m.silent, m.asked = c.peer.Remote, c.peer.Local.Addr(), 0, 0
+	if a := g.setup.Group.Local.Address; a.IsValid() {
+		m.local = a
 	}
-	m := &g.members[i]
-	m.Identity, m.Version = c.peer.Identity.String(), version(c.peer)
-	m.LastPull, m.SIDs = now, keys.SIDs
-	m.Registrations++
-	g.expect(gm, c.state.offer, now)
+	m.holds, m.learns = 0, 0
+	if k := c.state.kek; k != nil {
+		m.holds = k.ord
+		if c.state.version != g.version {
+			g.late = append(g.late, m)
+		}
+	}
+	g.expect(m, c.state.offer, now)
 	first := !g.seen
 	g.seen = true
 	g.s.end(c)
+	g.unsaved(now)
 	if first {
 		g.note(event.KSFirstGM{GM: gm, Group: g.Name()})
 	}
 	g.note(event.KSRegistrationComplete{Group: g.Name(), GM: gm})
+	g.warnSIDs()
+	g.proceed(now)
+}
+
+// warnSIDs tells once when three quarters of the Sender IDs are used up.
+func (g *Group) warnSIDs() {
+	if g.ledger == nil || g.lowSIDs || g.ledger.Used() < g.ledger.max/4*3 {
+		return
+	}
+	g.lowSIDs = true
+	g.note(event.KSSIDsLow{Group: g.Name(), Used: g.ledger.Used(), Max: g.ledger.max})
+}
+
+// alias is the address that a member calls itself by: another one than we see when it
+// is behind a NAT.
+func alias(p ike.Peer) netip.Addr {
+	if a, err := netip.ParseAddr(p.Identity.String()); err == nil {
+		return a.Unmap()
+	}
+	return memberAddr(p)
 }

@@ -237,7 +237,7 @@ func TestMembersAreSortedAndUpdated(t *testing.T) {
 		t.Errorf("%v, %+v", got, g)
 	}
 	old := g
-	b.g.ClearMembers()
+	b.g.ClearMembers(true)
 	if len(b.settle().Members) != 0 || len(old.Members) != 3 {
 		t.Error("a snapshot changed, or nothing was cleared")
 	}

@@ -36,6 +36,12 @@ type SetupEntry struct {
 	Lifetime  time.Duration
 	Replay    ipsec.Replay
 	Direction ipsec.Direction
+	Tag       bool // security group tags in the metadata
+}
+
+// keys is what the entry asks of its keys.
+func (e *SetupEntry) keys() keySpec {
+	return keySpec{transform: e.Transform, lifetime: e.Lifetime, replay: e.Replay, tag: e.Tag}
 }
 
 // SetupRekey is the KEK's configuration.
@@ -46,7 +52,16 @@ type SetupRekey struct {
 	Lifetime  time.Duration
 	Multicast netip.AddrPort // invalid: unicast
 	Signer    *Signer
+	Ack       gdoi.AckRequest // 0: members aren't asked to acknowledge
+	// Retransmits further copies follow a rekey, Interval apart. Periodic: they go on
+	// for members that haven't acknowledged.
+	Retransmits int
+	Interval    time.Duration
+	Periodic    bool
 }
+
+// Unicast reports whether each member gets a copy of its own.
+func (r *SetupRekey) Unicast() bool { return !r.Multicast.IsValid() }
 
 // Vendor defaults where the configuration is silent.
 const (
@@ -87,8 +102,9 @@ func Resolve(c *config.Config, g *config.Group, signer func(name string) (*Signe
 			return nil, events, fmt.Errorf("ks: group %s: authorization list %s doesn't exist", g.Name, l.AuthAddress)
 		}
 	}
-	if l.RekeyAuthRSA != "" {
-		r, err := resolveRekey(c, l, signer)
+	if name, _ := l.RekeyKey(); name != "" {
+		r, ev, err := resolveRekey(c, g, signer)
+		events = append(events, ev...)
 		if err != nil {
 			return nil, events, fmt.Errorf("ks: group %s: %w", g.Name, err)
 		}
@@ -113,7 +129,7 @@ func resolveEntry(c *config.Config, g *config.Group, sa *config.SAIPsec) (*Setup
 	if acl == nil {
 		return nil, nil, fmt.Errorf("access list %q doesn't exist", sa.ACL)
 	}
-	e := &SetupEntry{Seq: sa.Seq, Profile: p.Name, ACL: acl.Name, ACEs: acl.Entries, Transform: t.Transform, Lifetime: p.Lifetime, Replay: sa.Replay}
+	e := &SetupEntry{Seq: sa.Seq, Profile: p.Name, ACL: acl.Name, ACEs: acl.Entries, Transform: t.Transform, Lifetime: p.Lifetime, Replay: sa.Replay, Tag: sa.Tag}
 	if e.Lifetime == 0 {
 		e.Lifetime = defaultTEKLife
 	}
@@ -143,8 +159,10 @@ func resolveEntry(c *config.Config, g *config.Group, sa *config.SAIPsec) (*Setup
 	return e, events, nil
 }
 
-func resolveRekey(c *config.Config, l *config.LocalServer, signer func(string) (*Signer, error)) (*SetupRekey, error) {
-	r := &SetupRekey{Cipher: gdoi.KEK3DES, KeyBits: 192, Lifetime: l.RekeyLifetime, Hash: gdoi.SigHashSHA1}
+func resolveRekey(c *config.Config, g *config.Group, signer func(string) (*Signer, error)) (*SetupRekey, []event.Event, error) {
+	l := g.Local
+	r := &SetupRekey{Cipher: gdoi.KEK3DES, KeyBits: 192, Lifetime: l.RekeyLifetime, Hash: gdoi.SigHashSHA1,
+		Retransmits: l.RekeyNumber, Interval: l.RekeyRetransmit, Periodic: l.RekeyPeriodic}
 	switch l.RekeyEncr {
 	case config.EncrAES:
 		r.Cipher, r.KeyBits = gdoi.KEKAESCBC, l.RekeyKeyBits
@@ -153,44 +171,64 @@ func resolveRekey(c *config.Config, l *config.LocalServer, signer func(string) (
 		}
 	case config.Encr3DES, "":
 	default:
-		return nil, fmt.Errorf("rekey algorithm %s isn't supported", l.RekeyEncr)
+		return nil, nil, fmt.Errorf("rekey algorithm %s isn't supported", l.RekeyEncr)
 	}
-	switch l.RekeySigHash {
-	case "", "sha":
-	case "sha256":
-		r.Hash = gdoi.SigHashSHA256
-	case "sha384":
-		r.Hash = gdoi.SigHashSHA384
-	case "sha512":
-		r.Hash = gdoi.SigHashSHA512
-	default:
-		return nil, fmt.Errorf("rekey signature hash %s isn't supported", l.RekeySigHash)
+	var ok bool
+	if r.Hash, ok = map[string]gdoi.SigHash{"": gdoi.SigHashSHA1, "sha": gdoi.SigHashSHA1, "sha256": gdoi.SigHashSHA256,
+		"sha384": gdoi.SigHashSHA384, "sha512": gdoi.SigHashSHA512}[l.RekeySigHash]; !ok {
+		return nil, nil, fmt.Errorf("rekey signature hash %s isn't supported", l.RekeySigHash)
 	}
 	if r.Lifetime == 0 {
 		r.Lifetime = defaultKEKLife
 	}
 	if !l.RekeyUnicast && l.RekeyAddress != "" {
-		a := c.ACLByName(l.RekeyAddress)
-		if a == nil {
-			return nil, fmt.Errorf("rekey address list %s doesn't exist", l.RekeyAddress)
-		}
-		for _, e := range a.Entries {
-			if e.Action == ipsec.Permit && !e.Dst.IsAny() && e.Dst.Addr.IsMulticast() {
-				port := uint16(rekeyPort)
-				if e.DstPort.Op == ipsec.PortEq {
-					port = e.DstPort.Lo
-				}
-				r.Multicast = netip.AddrPortFrom(e.Dst.Addr, port)
-				break
-			}
-		}
-		if !r.Multicast.IsValid() {
-			return nil, fmt.Errorf("rekey address list %s permits no multicast destination", a.Name)
+		var err error
+		if r.Multicast, err = multicastOf(c, l); err != nil {
+			return nil, nil, err
 		}
 	}
-	var err error
-	r.Signer, err = signer(l.RekeyAuthRSA)
-	return r, err
+	if r.Unicast() && (!g.Interop || l.RekeyAck != config.AckCisco) {
+		r.Ack = gdoi.AckKEKSHA256
+		if r.Hash == gdoi.SigHashSHA384 || r.Hash == gdoi.SigHashSHA512 {
+			r.Ack = gdoi.AckKEKSHA512
+		}
+	}
+	name, ec := l.RekeyKey()
+	s, err := signer(KeyRef(name, ec))
+	if err != nil {
+		return nil, []event.Event{event.KSNoRSAKeys{Key: name, Group: g.Name}}, err
+	}
+	if need := minRSABits(r.Hash); s.Alg == gdoi.SigRSA && s.Bits < need {
+		return nil, []event.Event{event.KSRekeyAuthKeyLength{Item: "rekey sig-hash", Alg: sigHashName(l.RekeySigHash), Bits: uint(need), Blocks: uint(need / 8), Group: g.Name}},
+			fmt.Errorf("rekey key %s of %d bits is too short for signatures with %s: need %d", name, s.Bits, sigHashName(l.RekeySigHash), need)
+	}
+	r.Signer, r.Hash = s, s.hash(r.Hash)
+	return r, nil, nil
+}
+
+func sigHashName(s string) string {
+	if s == "" {
+		return "sha"
+	}
+	return s
+}
+
+// multicastOf is the group and port that the list of "rekey address" names.
+func multicastOf(c *config.Config, l *config.LocalServer) (netip.AddrPort, error) {
+	a := c.ACLByName(l.RekeyAddress)
+	if a == nil {
+		return netip.AddrPort{}, fmt.Errorf("rekey address list %s doesn't exist", l.RekeyAddress)
+	}
+	for _, e := range a.Entries {
+		if e.Action == ipsec.Permit && !e.Dst.IsAny() && e.Dst.Addr.IsMulticast() {
+			port := uint16(rekeyPort)
+			if e.DstPort.Op == ipsec.PortEq {
+				port = e.DstPort.Lo
+			}
+			return netip.AddrPortFrom(e.Dst.Addr, port), nil
+		}
+	}
+	return netip.AddrPort{}, fmt.Errorf("rekey address list %s permits no multicast destination", a.Name)
 }
 
 // kekSpec is what the key ring needs of the rekey configuration.
@@ -198,10 +236,7 @@ func (r *SetupRekey) kekSpec() *kekSpec {
 	if r == nil {
 		return nil
 	}
-	if r.Cipher == gdoi.KEK3DES {
-		return &kekSpec{ivLen: 8, keyLen: 24, lifetime: r.Lifetime}
-	}
-	return &kekSpec{ivLen: 16, keyLen: r.KeyBits / 8, lifetime: r.Lifetime}
+	return &kekSpec{cipher: r.Cipher, keyBits: r.KeyBits, hash: r.Hash, ack: r.Ack, lifetime: r.Lifetime, multicast: r.Multicast, signer: r.Signer}
 }
 
 // authorized reports whether the member's address is on the list: the first entry

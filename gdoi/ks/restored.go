@@ -23,7 +23,7 @@ func (s *Server) Restored(source string) {
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, g := range groups {
-		wg.Go(func() { g.do(func() { g.restored(source, time.Now()) }) })
+		wg.Go(func() { g.do(func() { g.restored(source, g.now()) }) })
 	}
 	wg.Wait()
 }
@@ -34,6 +34,9 @@ func (g *Group) restored(source string, now time.Time) {
 	if !g.ring.active() {
 		return
 	}
+	for _, k := range g.keks {
+		k.seq.skip(restoredSkip) // our former self has used numbers that we forgot
+	}
 	old := g.ring
 	g.reinit(now)
 	if g.ring == old {
@@ -41,3 +44,6 @@ func (g *Group) restored(source string, now time.Time) {
 		g.ring = g.emptyRing()
 	}
 }
+
+// restoredSkip is how many rekeys our former self can't have sent since the snapshot.
+const restoredSkip = 1 << 20

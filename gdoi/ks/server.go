@@ -16,6 +16,7 @@ import (
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
+	"getvpn/internal/clock"
 	"getvpn/model"
 	"getvpn/model/event"
 )
@@ -50,11 +51,19 @@ type Options struct {
 	Dir    string // state directory
 	// Machine names the machine and its boot; see MachineGeneration.
 	Machine string
+	// Clock tells the time. Nil: the process's, which stands still while the machine
+	// is suspended.
+	Clock clock.Clock
+	// Push sends rekeys and takes their acknowledgements. Nil: no rekeys are sent.
+	Push Sender
+	// State keeps groups over restarts. Nil: keys live in memory only.
+	State Saver
 }
 
 // Server serves the groups of a key server on one endpoint.
 type Server struct {
-	o Options
+	o    Options
+	time *clock.Timeline
 
 	mu      sync.Mutex
 	groups  map[string]*Group // by wire identity
@@ -90,7 +99,10 @@ func NewServer(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, groups: map[string]*Group{}, convs: map[Exchange]*conversation{}, perAddr: map[netip.Addr]int{}, reject: map[string]uint64{}}
+	if o.Clock == nil {
+		o.Clock = clock.NewFake()
+	}
+	return &Server{o: o, time: clock.NewTimeline(o.Clock), groups: map[string]*Group{}, convs: map[Exchange]*conversation{}, perAddr: map[netip.Addr]int{}, reject: map[string]uint64{}}
 }
 
 // Add takes up a group, whose actor must be run with Group.Run.
@@ -102,7 +114,7 @@ func (s *Server) Add(setup *Setup) (*Group, error) {
 	s.mu.Lock()
 	s.groups[wireKey(policy.GroupID(identity(&setup.Group)))] = g
 	s.mu.Unlock()
-	g.publish(time.Now())
+	g.publish(g.now())
 	s.o.Events.Emit(event.KSGroupAdd{KS: setup.Group.Local.Address, Group: setup.Group.Name})
 	return g, nil
 }
@@ -118,6 +130,19 @@ func (s *Server) Remove(g *Group) {
 	s.mu.Unlock()
 	s.o.Store.Update(func(m *model.Snapshot) { m.KeyServers = without(m.KeyServers, g.setup.Group.Name) })
 	s.o.Events.Emit(event.KSGroupDelete{KS: g.setup.Group.Local.Address, Group: g.setup.Group.Name})
+}
+
+// Resumed tells the groups to look at the clock: the machine was suspended, or
+// something else made their timers late.
+func (s *Server) Resumed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.groups {
+		select {
+		case g.kick <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // HandlePull is the endpoint's handler.

@@ -1,0 +1,204 @@
+package ks
+
+// What an operator can do to a group: crypto gdoi ks rekey, clear crypto gdoi and its
+// forms.
+
+import (
+	"time"
+
+	"getvpn/gdoi"
+	"getvpn/model/event"
+)
+
+// Rekey is "crypto gdoi ks rekey [replace-now]": every entry gets a new TEK, and the
+// KEK is renewed when its configuration waits for that. replace: members end the TEKs
+// that are replaced early (policy.Shortened); now: they delete them at once, which
+// includes replace. Without either they live to their end.
+func (g *Group) Rekey(replace, now bool) error {
+	return g.call(func() error {
+		t := g.now()
+		switch {
+		case !g.ring.active():
+			return errNoKeys
+		case g.setup.Rekey == nil || g.ring.kek == nil:
+			return errNoRekeys
+		}
+		o := order{teks: g.everyTEK(), kek: !g.ring.kek.same(g.ring.kspec), shorten: replace && !now, replace: now}
+		if replace || now {
+			o.mode = "with policy-replace "
+		}
+		return g.rekey(t, o)
+	})
+}
+
+func (g *Group) everyTEK() []int {
+	out := make([]int, len(g.setup.Entries))
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+// ClearMembers is "clear crypto gdoi ks members [now]": members lose the KEK and so
+// register again, with jitter, for new keys. Without now their TEKs live on for a
+// while (policy.Shortened), so that traffic goes on while they come back; with now
+// they delete them at once.
+func (g *Group) ClearMembers(now bool) {
+	g.do(func() {
+		t := g.now()
+		if !g.ring.active() {
+			g.dismiss()
+			return
+		}
+		ring := g.ring.clone()
+		for i := range ring.teks {
+			if err := ring.renew(i, t); err != nil {
+				g.failed(t, err)
+				return
+			}
+			if now {
+				ring.replace(i)
+			} else {
+				ring.shorten(i, t)
+			}
+		}
+		if err := ring.renewKEK(t); err != nil {
+			g.failed(t, err)
+			return
+		}
+		del := gdoi.Delete{AllKEKs: true, AllTEKs: now}
+		if err := g.farewell(ring, del, t); err != nil {
+			g.failed(t, err)
+			return
+		}
+		g.note(event.KSReinitFinish{Group: g.Name()})
+	})
+}
+
+// farewell puts a ring in force that present members don't get by rekey: they are told
+// to delete what they have, under the KEKs that they hold, and are off the list.
+func (g *Group) farewell(ring *keyring, del gdoi.Delete, now time.Time) error {
+	old := g.ring.kek
+	if err := g.commit(ring, now); err != nil {
+		return err
+	}
+	g.epoch++
+	g.dismissWith(old, del, now)
+	return nil
+}
+
+// dismissWith empties the list and tells who was on it to delete.
+func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
+	if top != nil && g.s.o.Push != nil && g.roster.len() > 0 {
+		g.start(&round{del: del, top: top.ord, targets: g.roster.all()}, now)
+		if l := g.keks[top.ord]; l != nil {
+			n, every, _ := g.repeats()
+			if t := now.Add(time.Duration(n+1)*every + ackWait + kekGrace); t.Before(l.until) {
+				l.until = t // it is used for nothing else any more
+			}
+		}
+	} else if g.round != nil {
+		g.round = nil
+	}
+	g.late = nil
+	g.dismiss()
+	g.unsaved(now)
+}
+
+// ClearPolicy is "clear crypto gdoi ks policy": all keys are made anew and sent, the
+// old ones deleted; the member list stays.
+func (g *Group) ClearPolicy() error {
+	return g.call(func() error {
+		if !g.ring.active() {
+			return errNoKeys
+		}
+		if !g.rekeying() {
+			// Members can't be told: those that register from now on get new keys.
+			ring := g.ring.clone()
+			for i := range ring.teks {
+				if err := ring.renew(i, g.now()); err != nil {
+					return err
+				}
+				ring.replace(i)
+			}
+			g.epoch++
+			return g.commit(ring, g.now())
+		}
+		return g.rekey(g.now(), order{teks: g.everyTEK(), kek: true, replace: true, mode: "with policy-replace "})
+	})
+}
+
+// Clear is "clear crypto gdoi" at a key server: policy and members are deleted, keys
+// are made anew when the first member registers, and what waited for it is in force.
+// Members aren't told: the operator clears them too.
+func (g *Group) Clear() error {
+	return g.call(func() error {
+		now := g.now()
+		g.setup = g.want
+		g.abandon()
+		g.ring, g.pending = g.emptyRing(), nil
+		g.epoch++
+		g.version++
+		g.pseudo, g.seen, g.lowSIDs = pseudoClock{}, false, false
+		g.dismiss()
+		g.note(event.KSClearRegister{Group: g.Name()})
+		if err := g.save(); err != nil {
+			g.unsaved(now)
+			return err
+		}
+		return nil
+	})
+}
+
+// abandon ends what is under way.
+func (g *Group) abandon() {
+	if g.job != nil {
+		g.job.stop()
+	}
+	g.round, g.late = nil, nil
+	for _, k := range g.keks {
+		k.until = g.now()
+	}
+}
+
+// ClearReplay is "clear crypto gdoi replay" at a key server: its counters of refused
+// acknowledgements begin at zero, and with time-based anti-replay members hear the
+// pseudotime at once. The pseudotime itself goes on: members would refuse one that
+// steps back.
+func (g *Group) ClearReplay() error {
+	return g.call(func() error {
+		for i := range g.book.drops {
+			g.book.drops[i].Store(0)
+		}
+		g.note()
+		if !g.rekeying() || !g.view(g.ring).timed {
+			return nil
+		}
+		return g.rekey(g.now(), order{})
+	})
+}
+
+// Retire tells the members of a group that this key server gives up: they lose the
+// KEK and so look for another key server, their TEKs live on. It returns when they
+// have been told once; the caller then ends the actor.
+func (g *Group) Retire() {
+	var j *job
+	g.do(func() {
+		if g.rekeying() {
+			g.dismissWith(g.ring.kek, gdoi.Delete{AllKEKs: true}, g.now())
+			j = g.job
+		}
+	})
+	for j != nil {
+		if !g.do(func() {
+			if g.job == nil {
+				j = nil
+			}
+		}) {
+			return
+		}
+		if j != nil {
+			time.Sleep(loopPause)
+		}
+	}
+}

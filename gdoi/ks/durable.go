@@ -1,0 +1,247 @@
+package ks
+
+// What of a group must outlive its process so that the group goes on: keys, rekey
+// SAs with their sequence, members, the generation of its Sender IDs, pseudotime. It
+// is saved before anything that depends on it leaves: new keys before a rekey or a
+// registration carries them, sequence numbers in blocks before one of them is used.
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"getvpn/gdoi"
+	"getvpn/internal/secret"
+	"getvpn/ipsec"
+	"getvpn/model"
+)
+
+// Saver keeps the state of groups. Its methods are called by the groups' actors, for
+// different groups at the same time. save returns when the state would survive a
+// crash; load reports false when there is none that can be trusted.
+type Saver interface {
+	save(group string, d durable) error
+	load(group string) (d durable, ok bool, err error)
+}
+
+// durable is a group's state at one moment, on the wall clock: process and boot may be
+// others when it is read.
+type durable struct {
+	At         time.Time // when it was exported
+	Generation Generation
+	SIDBits    int
+	Epoch      uint64
+	Version    uint64
+	Ord        uint32 // of the KEK made last
+	Entries    []durableEntry
+	KEKs       []durableKEK // ascending; the last one is in force when InForce says so
+	InForce    bool
+	Pseudotime time.Duration // at At
+	Started    bool          // the pseudotime runs
+	Members    []durableMember
+	RekeysSent uint64
+}
+
+type durableEntry struct {
+	Seq  int
+	TEKs []durableTEK // oldest first
+}
+
+type durableTEK struct {
+	SPI              uint32
+	Key, AuthKey     secret.Bytes
+	Created, Expires time.Time
+	Transform        ipsec.Transform
+	Lifetime         time.Duration
+	Replay           ipsec.Replay
+	Tag              bool
+}
+
+type durableKEK struct {
+	Ord              uint32
+	SPI              gdoi.KEKSPI
+	IV, Key          secret.Bytes
+	Created, Expires time.Time
+	Cipher           gdoi.KEKAlgorithm
+	KeyBits          int
+	Hash             gdoi.SigHash
+	Ack              gdoi.AckRequest
+	Lifetime         time.Duration
+	Multicast        netip.AddrPort
+	Public           []byte // of the signing key, whose private part is in a file of its own
+	Reserved         uint32 // no number up to this one may be used again
+}
+
+type durableMember struct {
+	Row        model.Member
+	Path       netip.AddrPort
+	Local, Alt netip.Addr
+	Ends       time.Time
+	Holds      uint32
+	Silent     int
+	Acks       uint64
+}
+
+// export is the state to save. It shares keys with the group, which never change.
+func (g *Group) export() durable {
+	wall := g.s.time.Wall
+	r := g.ring
+	d := durable{At: wall(g.now()), Generation: r.gen, SIDBits: g.setup.SIDBits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
+		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent}
+	for i, list := range r.teks {
+		e := durableEntry{Seq: g.setup.Entries[i].Seq}
+		for _, t := range list {
+			e.TEKs = append(e.TEKs, durableTEK{SPI: t.spi, Key: t.key, AuthKey: t.authKey, Created: wall(t.created), Expires: wall(t.expires),
+				Transform: t.transform, Lifetime: t.lifetime, Replay: t.replay, Tag: t.tag})
+		}
+		d.Entries = append(d.Entries, e)
+	}
+	for ord := uint32(1); ord <= r.ord; ord++ {
+		k := r.kek
+		if l := g.keks[ord]; l != nil {
+			k = l.kek
+		} else if k == nil || k.ord != ord {
+			continue
+		}
+		d.KEKs = append(d.KEKs, durableKEK{Ord: ord, SPI: k.spi, IV: k.iv, Key: k.key, Created: wall(k.created), Expires: wall(k.expires),
+			Cipher: k.cipher, KeyBits: k.keyBits, Hash: k.hash, Ack: k.ack, Lifetime: k.lifetime, Multicast: k.multicast,
+			Public: k.signer.Public, Reserved: k.seq.reserved})
+	}
+	for _, m := range g.roster.list {
+		d.Members = append(d.Members, durableMember{Row: m.row, Path: m.path, Local: m.local, Alt: m.slot.alt, Ends: wall(m.ends),
+			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load()})
+	}
+	return d
+}
+
+var errForeign = errors.New("ks: the saved state is of another configuration")
+
+// restore puts saved state in force: what hasn't ended since, with the sequence behind
+// everything that may have been used. Entries are found by their number and their
+// keys are kept as they were made; KEKs whose signing key isn't there any more are
+// forgotten. It is called before Run. On error nothing has changed.
+func (g *Group) restore(d durable) error {
+	if d.SIDBits != g.setup.SIDBits {
+		return errForeign
+	}
+	now := g.now()
+	at := g.s.time.At
+	ring := g.emptyRing()
+	ring.gen, ring.ord, ring.slate = d.Generation, d.Ord, 1
+	ring.teks = make([][]*tek, len(ring.specs))
+	for i, e := range g.setup.Entries {
+		for _, s := range d.Entries {
+			if s.Seq != e.Seq {
+				continue
+			}
+			for _, t := range s.TEKs {
+				if at(t.Expires).After(now) {
+					ring.teks[i] = append(ring.teks[i], &tek{keySpec: keySpec{t.Transform, t.Lifetime, t.Replay, t.Tag}, spi: t.SPI,
+						key: t.Key, authKey: t.AuthKey, created: at(t.Created), expires: at(t.Expires)})
+				}
+			}
+		}
+		if len(ring.teks[i]) == 0 {
+			if err := ring.renew(i, now); err != nil {
+				return err
+			}
+		}
+	}
+	keks := map[uint32]*liveKEK{}
+	var signer *Signer
+	if r := g.setup.Rekey; r != nil {
+		signer = r.Signer
+	}
+	for _, k := range d.KEKs {
+		if signer == nil || string(signer.Public) != string(k.Public) || !at(k.Expires).After(now) {
+			continue
+		}
+		n := &kek{kekSpec: kekSpec{cipher: k.Cipher, keyBits: k.KeyBits, hash: k.Hash, ack: k.Ack, lifetime: k.Lifetime, multicast: k.Multicast, signer: signer},
+			ord: k.Ord, spi: k.SPI, iv: k.IV, key: k.Key, created: at(k.Created), expires: at(k.Expires),
+			seq: &sequence{last: k.Reserved, reserved: k.Reserved}}
+		keks[k.Ord] = &liveKEK{kek: n, until: n.expires.Add(kekGrace), release: func() {}}
+		if d.InForce && k.Ord == d.Ord {
+			ring.kek = n
+		}
+	}
+	if ring.kspec != nil && ring.kek == nil {
+		if err := ring.renewKEK(now); err != nil {
+			return err
+		}
+	}
+	g.ring, g.epoch, g.version = ring, d.Epoch, d.Version
+	g.counters.RekeysSent = d.RekeysSent
+	if d.Started {
+		g.pseudo.resume(d.Pseudotime+max(0, now.Sub(at(d.At))), now)
+	}
+	for _, k := range keks {
+		if g.s.o.Push != nil && k.ack != 0 {
+			ci, cr := k.spi.Cookies()
+			k.release = g.s.o.Push.HandlePush(ci, cr, g.book.handler(k.ord, k.sa().AckKey(k.ack)))
+		}
+		g.keks[k.ord] = k
+	}
+	g.listen(now)
+	for _, s := range d.Members {
+		m := g.roster.join(s.Row.Addr, s.Alt, now)
+		m.row, m.path, m.local, m.holds, m.silent = s.Row, s.Path, s.Local, s.Holds, s.Silent
+		m.slot.count.Store(s.Acks)
+		m.ends = at(s.Ends)
+		g.roster.ageing = earlier(g.roster.ageing, m.ends)
+	}
+	g.seen = len(d.Members) > 0
+	g.synced = time.Time{} // members hear from us as soon as we run
+	return nil
+}
+
+// resume restores what was saved, if it can be trusted: with a counter mode only when
+// the ledger of Sender IDs was closed in order and is of the same keys and machine.
+func (g *Group) resume() (bool, error) {
+	if g.s.o.State == nil {
+		return false, nil
+	}
+	d, ok, err := g.s.o.State.load(g.Name())
+	if err != nil || !ok {
+		return false, err
+	}
+	var l *Ledger
+	if g.needsSIDs() {
+		var same bool
+		l, same, err = OpenLedger(g.s.o.Files, LedgerPath(g.s.o.Dir, g.Name()), g.s.o.Machine, d.Generation, g.setup.SIDBits)
+		if err != nil {
+			return false, err
+		}
+		if !same {
+			g.ledger = l // a clean slate: the first registration resets it
+			return true, nil
+		}
+	}
+	if err := g.restore(d); err != nil {
+		g.s.o.Log.Warn("saved state isn't used", "group", g.Name(), "error", err)
+		return false, nil
+	}
+	g.ledger = l
+	return true, nil
+}
+
+// saveAfter is how long changes of the member list may wait to be saved.
+const saveAfter = 5 * time.Second
+
+// unsaved asks for a save soon.
+func (g *Group) unsaved(now time.Time) {
+	if g.s.o.State != nil && g.dirty.IsZero() {
+		g.dirty = now.Add(saveAfter)
+	}
+}
+
+// save writes the state; nil when there is nowhere to.
+func (g *Group) save() error {
+	if g.s.o.State == nil {
+		return nil
+	}
+	if err := g.s.o.State.save(g.Name(), g.export()); err != nil {
+		return err
+	}
+	g.dirty = time.Time{}
+	return nil
+}

@@ -1,0 +1,144 @@
+package ks
+
+// A transmission, as a worker does it beside the actor: encode, sign, send in loops of
+// fifty with a pause between them. What it reads never changes; what it learns goes
+// back as a report.
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"getvpn/gdoi/ike"
+	"getvpn/gdoi/isakmp"
+	"getvpn/gdoi/policy"
+)
+
+// Sender is what the endpoint does for rekeys (*ike.Endpoint).
+type Sender interface {
+	// SendPushBatch sends a datagram to each of to and returns how many were sent.
+	SendPushBatch(datagram []byte, local netip.Addr, to []netip.AddrPort) (sent int, err error)
+	// HandlePush registers who gets the acknowledgements of a cookie pair.
+	HandlePush(ci, cr isakmp.Cookie, f func(ike.Datagram)) (release func())
+}
+
+const (
+	// loopSize is how many members one loop serves (guide, unicast rekeys).
+	loopSize = 50
+	// loopPause keeps the answers of a loop from meeting those of all others in our
+	// receive buffer: 25,000 members a second at most.
+	loopPause = 2 * time.Millisecond
+)
+
+// target is one destination.
+type target struct {
+	path  netip.AddrPort
+	local netip.Addr
+	slot  *ackSlot // nil for multicast
+}
+
+// leg is a transmission under one KEK.
+type leg struct {
+	*kek
+	seq     uint32
+	round   *round
+	to      []target
+	members []*member // the actor's, for its bookkeeping
+	interop bool
+	group   *Server
+}
+
+// job is a transmission under way.
+type job struct {
+	round   *round
+	legs    []*leg // ascending KEKs
+	again   bool
+	started time.Time
+	pseudo  pseudoClock
+	now     func() time.Time
+	stop    context.CancelFunc
+}
+
+// report is what became of it.
+type report struct {
+	sent, failed int
+	err          error
+}
+
+// work sends all legs. Each destination gets one copy a leg.
+func (j *job) work(ctx context.Context, s Sender, rand io.Reader) (res report) {
+	for _, l := range j.legs {
+		if err := j.leg(ctx, l, s, rand, &res); err != nil {
+			res.err = errors.Join(res.err, err)
+		}
+	}
+	return res
+}
+
+func (j *job) leg(ctx context.Context, l *leg, s Sender, rand io.Reader, res *report) error {
+	slice := l.round.view.slice()
+	var datagram []byte
+	var made time.Time
+	batch := make([]netip.AddrPort, 0, loopSize)
+	for i := 0; i < len(l.to); {
+		now := j.now()
+		if datagram == nil || slice > 0 && now.Sub(made) >= slice {
+			var err error
+			if datagram, err = j.seal(l, now, rand, l.to[i].local, l.signer.Key); err != nil {
+				return err
+			}
+			made = now
+		}
+		batch = batch[:0]
+		local := l.to[i].local
+		for ; i < len(l.to) && len(batch) < loopSize && l.to[i].local == local; i++ {
+			if l.to[i].slot != nil {
+				l.to[i].slot.sent.Store(stamp(l.ord, l.seq))
+			}
+			batch = append(batch, l.to[i].path)
+		}
+		n, err := s.SendPushBatch(datagram, local, batch)
+		res.sent += n
+		res.failed += len(batch) - n
+		if err != nil {
+			res.err = err // some may be reachable all the same
+		}
+		if i < len(l.to) && !pause(ctx, loopPause) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// seal makes the datagram of a leg as it is at now.
+func (j *job) seal(l *leg, now time.Time, rand io.Reader, src netip.Addr, key crypto.Signer) ([]byte, error) {
+	r := &policy.Rekey{Seq: l.seq, Delete: l.round.del, Shorten: l.round.shorten}
+	if v := l.round.view; v != nil {
+		r.Offer = v.offer(now, j.pseudo.at(now))
+		if v.kek != nil && (v.kek.ord != l.ord || v.kek.restate) {
+			v.with(r.Offer, src, netip.AddrPort{}, now)
+		}
+	}
+	p, err := policy.EncodeRekey(r, l.interop)
+	if err != nil {
+		return nil, err
+	}
+	sa := l.sa()
+	sa.RFCOnly = l.interop
+	return sa.Seal(rand, p, key)
+}
+
+// pause waits; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
