@@ -19,7 +19,6 @@ import (
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
-	"getvpn/internal/machine"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
 	"getvpn/model"
@@ -42,8 +41,8 @@ type Options struct {
 	openPlane func(dataplane.Options) (Plane, error)
 	cleanUp   func(dataplane.Options) error // nil with another plane
 	addrs     addresses
-	// Tells of restores of the machine until ctx ends; nil with another plane.
-	watch func(ctx context.Context, log *slog.Logger, report func(machine.Restored))
+	// Tells of restores, suspends and set clocks until ctx ends; nil with another plane.
+	watch func(ctx context.Context, log *slog.Logger, to reports)
 }
 
 // Plane is the dataplane as the daemon uses it.

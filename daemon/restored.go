@@ -2,24 +2,50 @@ package daemon
 
 // What a daemon does when its machine turns out to be restored from a snapshot, or a
 // clone: members stop sending under counter modes and register again, key servers make
-// new keys, and both do so over new ISAKMP SAs.
+// new keys, and both do so over new ISAKMP SAs. And when it was suspended: members look
+// at once what they have missed, since their timers slept too.
 
 import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync"
+	"time"
 
+	"getvpn/internal/clock"
 	"getvpn/internal/machine"
 )
 
-// watchMachine starts to watch for restores. The watch ends with unwatch.
+// reports is where a watch tells what it sees.
+type reports struct {
+	restored  func(machine.Restored)
+	suspended func(clock.Suspended)
+	stepped   func(clock.Stepped)
+}
+
+// watchMachine starts to watch the machine. The watch ends with unwatch.
 func (d *Daemon) watchMachine() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.unwatch = cancel
 	if d.o.watch == nil {
 		return
 	}
-	d.sinks.Go(func() { d.o.watch(ctx, d.log, func(r machine.Restored) { d.restored(r.String()) }) })
+	to := reports{
+		restored:  func(r machine.Restored) { d.restored(r.String()) },
+		suspended: func(s clock.Suspended) { d.suspended(s.For) },
+		stepped:   func(s clock.Stepped) { d.log.Warn("the clock was set", "by", s.By) }, // no lifetime hangs on it
+	}
+	d.sinks.Go(func() { d.o.watch(ctx, d.log, to) })
+}
+
+// suspended tells every member.
+func (d *Daemon) suspended(dur time.Duration) {
+	d.log.Warn("this machine was suspended", "for", dur)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.members {
+		m.member.Slept(dur)
+	}
 }
 
 // restored tells every engine.
@@ -43,14 +69,18 @@ func (d *Daemon) restored(source string) {
 	d.srv.Restored(source)
 }
 
-// kernelWatch is the watch of the machine that we run on.
-func kernelWatch(ctx context.Context, log *slog.Logger, report func(machine.Restored)) {
-	w := machine.Watcher{Ready: func(sources []string) {
+// kernelWatch watches the machine that we run on, and its clocks.
+func kernelWatch(ctx context.Context, log *slog.Logger, to reports) {
+	m := machine.Watcher{Ready: func(sources []string) {
 		if len(sources) == 0 {
 			log.Warn("nothing here tells when the machine is restored from a snapshot")
 			return
 		}
 		log.Info("restores of the machine are noticed", "by", sources)
 	}}
-	w.Run(ctx, report)
+	c := clock.Watcher{Suspended: to.suspended, Stepped: to.stepped}
+	var wg sync.WaitGroup
+	wg.Go(func() { c.Run(ctx) })
+	m.Run(ctx, to.restored)
+	wg.Wait()
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"getvpn/internal/clock"
 	"getvpn/internal/machine"
 	"getvpn/internal/memnet"
 )
@@ -28,17 +29,19 @@ func TestRestoredMachinesReachTheirEngines(t *testing.T) {
 			t.Fatal(err, m.out)
 		}
 		defer m.d.Stop()
-		reports := map[*rig]chan machine.Restored{}
+		sources := map[*rig]chan machine.Restored{}
 		for _, r := range []*rig{k, m} {
 			c := make(chan machine.Restored)
-			reports[r] = c
-			r.d.o.watch = func(ctx context.Context, _ *slog.Logger, report func(machine.Restored)) {
+			sources[r] = c
+			r.d.o.watch = func(ctx context.Context, _ *slog.Logger, to reports) {
 				for {
 					select {
 					case <-ctx.Done():
 						return
 					case x := <-c:
-						report(x)
+						to.restored(x)
+						to.suspended(clock.Suspended{For: time.Minute}) // what else may have happened
+						to.stepped(clock.Stepped{By: -time.Hour})
 					}
 				}
 			}
@@ -67,7 +70,7 @@ func TestRestoredMachinesReachTheirEngines(t *testing.T) {
 		if first.spi == 0 || first.sid == 0 || first.sa == "" {
 			t.Fatalf("not registered: %+v\n%s", first, m.out)
 		}
-		reports[m] <- machine.Restored{Sources: []string{"a test"}}
+		sources[m] <- machine.Restored{Sources: []string{"a test"}}
 		if s := now(); s.sid == first.sid { // the network takes no time here
 			t.Errorf("sends as before: %+v", s)
 		}
@@ -77,9 +80,9 @@ func TestRestoredMachinesReachTheirEngines(t *testing.T) {
 			t.Errorf("%+v, then %+v", first, second)
 		}
 
-		reports[k] <- machine.Restored{Sources: []string{"a test"}}
+		sources[k] <- machine.Restored{Sources: []string{"a test"}}
 		synctest.Wait()
-		reports[m] <- machine.Restored{Sources: []string{"a test"}}
+		sources[m] <- machine.Restored{Sources: []string{"a test"}}
 		time.Sleep(5 * time.Second)
 		if third := now(); third.spi == second.spi || third.sid == 0 {
 			t.Errorf("%+v, then %+v", second, third)
