@@ -19,6 +19,8 @@ import (
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
+	"getvpn/internal/clock"
+	"getvpn/internal/mcast"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
 	"getvpn/model"
@@ -30,6 +32,7 @@ type Options struct {
 	ConfigFile string
 	Socket     string // control socket; empty: none
 	StateDir   string
+	TrackHook  string // program that is told of tracked objects, if it is there; empty: none
 	BPFDir     string
 	Queues     int
 	Flush      bool // take the policy out of the kernel at the end
@@ -41,6 +44,8 @@ type Options struct {
 	openPlane func(dataplane.Options) (Plane, error)
 	cleanUp   func(dataplane.Options) error // nil with another plane
 	addrs     addresses
+	clock     clock.Clock // nil with another plane: one that never sleeps
+	joiner    gm.Joiner   // nil with another plane
 	// Tells of restores, suspends and set clocks until ctx ends; nil with another plane.
 	watch func(ctx context.Context, log *slog.Logger, to reports)
 }
@@ -145,6 +150,7 @@ func Start(o Options) (*Daemon, error) {
 	}
 	if o.openPlane == nil {
 		o.cleanUp = dataplane.RemoveLeftovers
+		o.clock, o.joiner = clock.System{}, &mcast.Joiner{}
 		o.watch = kernelWatch
 		o.openPlane = func(p dataplane.Options) (Plane, error) {
 			if err := newBPFFolder(p.BPFDir).ready(); err != nil {
@@ -330,17 +336,7 @@ func (d *Daemon) openEndpoint(p *plan) error {
 }
 
 func (d *Daemon) newMember(c *config.Config, s memberSetup) *gmRun {
-	m := gm.New(gm.Options{Group: s.Group, Attach: s.Attach, Local: localSource(c, s, d.o.addrs), Puller: lazyPuller{d},
-		Inst: d.plane, Store: d.store, Events: d.bus, Log: d.log, Memory: newMemory(d.o.StateDir, &s.Group)})
-	return &gmRun{member: m, setup: s}
-}
-
-// lazyPuller reaches the endpoint that is there when a member registers: members are
-// made before it.
-type lazyPuller struct{ d *Daemon }
-
-func (p lazyPuller) Pull(ctx context.Context, r gm.PullRequest) (*gm.PullResult, error) {
-	return p.d.puller.Pull(ctx, r)
+	return &gmRun{member: gm.New(d.memberOptions(c, s)), setup: s}
 }
 
 func (d *Daemon) run(name string, m *gmRun) {
@@ -365,15 +361,12 @@ func (k *ksRun) stop() {
 
 // noticed is the dataplane's word to the engines.
 func (d *Daemon) noticed(n dataplane.Notice) {
-	if n.Kind != dataplane.SeqNearEnd {
-		return
-	}
 	go func() { // the lock may be held by an Install that waits for the dataplane
 		d.mu.Lock()
 		m := d.members[n.Group]
 		d.mu.Unlock()
 		if m != nil {
-			m.member.SeqNearEnd(n.SPI)
+			heed(m.member, n)
 		}
 	}()
 }

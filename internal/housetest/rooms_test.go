@@ -47,6 +47,7 @@ var rooms = []room{
 	{"internal/secret", nil, "a type for keys, without dependencies"},
 	{"internal/clock", nil, "time, without dependencies"},
 	{"internal/machine", nil, "reads the system, knows none of us"},
+	{"internal/mcast", nil, "memberships of the machine, for whoever receives"},
 	{"internal/golden", nil, "a test helper, without dependencies"},
 	{"internal/housetest", nil, "reads sources, calls none of them"},
 	{"internal/memnet", nil, "a network for tests: ike's own tests use it, so it may name nobody's types"},

@@ -1,0 +1,69 @@
+package daemon
+
+// What a member needs of the system: the endpoint's rekeys, multicast groups, a tracked
+// object. Members are made before the endpoint, so they reach what is there when they
+// use it.
+
+import (
+	"context"
+	"net/netip"
+	"path/filepath"
+
+	"getvpn/config"
+	"getvpn/gdoi/gm"
+	"getvpn/gdoi/ike"
+	"getvpn/gdoi/isakmp"
+	"getvpn/ipsec/dataplane"
+)
+
+// memberOptions are a member's surroundings.
+func (d *Daemon) memberOptions(c *config.Config, s memberSetup) gm.Options {
+	o := gm.Options{Group: s.Group, Attach: s.Attach, Local: localSource(c, s, d.o.addrs), Puller: lazyPuller{d},
+		Inst: d.plane, Rekeys: lazyRekeys{d}, Joiner: d.o.joiner, Accept: gm.AcceptOf(s.Group.Client, c.TransformSets),
+		Store: d.store, Events: d.bus, Log: d.log, Memory: newMemory(d.o.StateDir, &s.Group), Clock: d.o.clock}
+	if n := s.Group.Client.Track; n > 0 {
+		o.Tracker = newTracker(d.o.trackDir(), n, d.o.TrackHook, d.log)
+	}
+	return o
+}
+
+// lazyPuller reaches the endpoint that is there when a member registers.
+type lazyPuller struct{ d *Daemon }
+
+func (p lazyPuller) Pull(ctx context.Context, r gm.PullRequest) (*gm.PullResult, error) {
+	return p.d.puller.Pull(ctx, r)
+}
+
+// lazyRekeys does for rekeys. A member runs only while there is an endpoint.
+type lazyRekeys struct{ d *Daemon }
+
+func (r lazyRekeys) HandlePush(ci, cr isakmp.Cookie, f func(ike.Datagram)) (release func()) {
+	return r.d.ep.HandlePush(ci, cr, f)
+}
+
+func (r lazyRekeys) SendPush(datagram []byte, local netip.Addr, remote netip.AddrPort) error {
+	return r.d.ep.SendPush(datagram, local, remote)
+}
+
+// dataErrors are the dataplane's errors that a member may recover from.
+var dataErrors = map[dataplane.NoticeKind]gm.DataErrorKind{
+	dataplane.BadSPI: gm.InvalidSPI, dataplane.Replayed: gm.ReplayFailed,
+	dataplane.OutOfTime: gm.ReplayFailed, dataplane.BadICV: gm.DecryptFailed,
+}
+
+// heed gives a dataplane's notice to a member.
+func heed(m *gm.Member, n dataplane.Notice) {
+	if n.Kind == dataplane.SeqNearEnd {
+		m.SeqNearEnd(n.SPI)
+	} else if k, ok := dataErrors[n.Kind]; ok {
+		m.DataError(k)
+	}
+}
+
+// trackDir is where tracked objects are: beside the control socket.
+func (o *Options) trackDir() string {
+	if o.Socket != "" {
+		return filepath.Join(filepath.Dir(o.Socket), "track")
+	}
+	return filepath.Join(o.StateDir, "track")
+}
