@@ -50,3 +50,75 @@ func TestRolloverDelaysRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// The guide's examples, and what holds for every life.
+func TestRekeyAt(t *testing.T) {
+	const sec = time.Second
+	for _, x := range []struct {
+		life        time.Duration
+		retransmits int
+		interval    time.Duration
+		members     int
+		want        time.Duration
+	}{
+		{300 * sec, 3, 10 * sec, 0, 180 * sec},
+		{3600 * sec, 3, 10 * sec, 0, 3210 * sec},
+		{300 * sec, 3, 10 * sec, 100, 170 * sec},
+		{3600 * sec, 3, 10 * sec, 100, 3200 * sec},
+		{3600 * sec, 0, 0, 0, 3240 * sec},
+		{3600 * sec, 3, 10 * sec, 101, 3195 * sec}, // a third loop of 50
+		{3600 * sec, 3, 10 * sec, 1, 3205 * sec},
+		{899 * sec, 0, 0, 0, 809 * sec},
+		{900 * sec, 0, 0, 0, 810 * sec},
+		{7200 * sec, 10, 60 * sec, 10000, 4880 * sec},
+		{300 * sec, 10, 60 * sec, 0, 150 * sec}, // never before half the life
+		{120 * sec, 3, 10 * sec, 100, 60 * sec},
+	} {
+		if got := RekeyAt(x.life, x.retransmits, x.interval, x.members); got != x.want {
+			t.Errorf("life %v, %d × %v, %d members: %v, want %v", x.life, x.retransmits, x.interval, x.members, got, x.want)
+		}
+	}
+	if got := RekeyAtMeasured(3600*sec, 3, 10*sec, 700*time.Millisecond); got != 3209300*time.Millisecond {
+		t.Error(got)
+	}
+	for life := 60 * sec; life < 30*24*time.Hour; life += life / 7 {
+		for _, members := range []int{-1, 0, 1, 10000} {
+			if at := RekeyAt(life, 3, 10*sec, members); at < life/2 || at > life {
+				t.Errorf("life %v: at %v", life, at)
+			}
+			if kek := KEKRekeyAt(life, 3, 10*sec, members); kek < life/2 || kek > life/2 && kek > life-200*sec {
+				t.Errorf("KEK of %v: at %v", life, kek)
+			}
+		}
+	}
+}
+
+func TestKEKRekeyAt(t *testing.T) {
+	const sec = time.Second
+	for life, want := range map[time.Duration]time.Duration{
+		86400 * sec: 77730 * sec, 2000 * sec: 1770 * sec, 1000 * sec: 800 * sec, 600 * sec: 400 * sec, 300 * sec: 150 * sec,
+	} {
+		if got := KEKRekeyAt(life, 3, 10*sec, 0); got != want {
+			t.Errorf("life %v: %v, want %v", life, got, want)
+		}
+	}
+}
+
+func TestShortened(t *testing.T) {
+	const sec = time.Second
+	for _, x := range []struct{ remaining, life, want time.Duration }{
+		{3000 * sec, 3600 * sec, 180 * sec},
+		{100 * sec, 3600 * sec, 100 * sec},
+		{3000 * sec, 900 * sec, 90 * sec},
+		{60 * sec, 900 * sec, 60 * sec},
+		{20 * 24 * time.Hour, 30 * 24 * time.Hour, time.Hour},
+		{0, 3600 * sec, 0},
+	} {
+		if got := Shortened(x.remaining, x.life); got != x.want {
+			t.Errorf("%v of %v: %v, want %v", x.remaining, x.life, got, x.want)
+		}
+	}
+	if Skew(100*sec) != 30*sec || Skew(20*sec) != 20*sec {
+		t.Error("skew")
+	}
+}
