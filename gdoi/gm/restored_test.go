@@ -167,3 +167,27 @@ func TestRekeyAfterARestoreHasNoSenderID(t *testing.T) {
 		t.Errorf("after the registration: %+v", x)
 	}
 }
+
+// A member that waits for its first registration of this process: keys that one before
+// it may have left in the dataplane go, what fail-close holds stays as it is.
+func TestRestoreBeforeTheFirstRegistration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, closed := range []bool{false, true} {
+			r := newRig(silent(), Attachment{Interface: "eth0", MapName: "MAP", MapSeq: 10, FailClose: ipsec.FailClose{Active: closed}})
+			r.m.o.Memory = &notebook{list: []ipsec.ACE{ssh, permit}}
+			r.m.Prepare()
+			r.run(t)
+			synctest.Wait()
+			r.m.Restored("vmgenid")
+			synctest.Wait()
+			p := r.plane.policy()
+			want := ipsec.Registered
+			if closed {
+				want = ipsec.Unregistered
+			}
+			if r.plane.count() != 1 || p.State != want || len(p.TEKs) != 0 || p.FailClose.Active != closed {
+				t.Errorf("fail-close %v: installed %+v", closed, p)
+			}
+		}
+	})
+}
