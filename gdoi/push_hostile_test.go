@@ -295,7 +295,8 @@ func TestPushEveryBitCounts(t *testing.T) {
 		r *RekeySA
 		p *Push
 	}{
-		{rekeySA(KEKAESCBC, 128, SigRSA, SigHashSHA256), samplePush(5)},
+		{rekeySA(KEKAESCBC, 128, SigRSA, SigHashSHA256), &Push{Seq: 5, Delete: Delete{AllKEKs: true}}},
+		{rekeySA(KEKAESCBC, 128, SigECDSA256, 0), samplePush(5)},
 		{rekeySA(KEK3DES, 192, SigECDSA256, 0), &Push{Seq: 5, Delete: Delete{TEKs: []uint32{300}}}},
 		{rekeySA(KEKAESCBC, 256, SigECDSA256, 0), &Push{Seq: 5, Delete: Delete{TEKs: []uint32{300, 301}}}}, // no padding
 	} {
