@@ -27,6 +27,8 @@ type Policy struct {
 	SID        uint32           // this gateway's Sender ID
 	Transform  *ipsec.Transform // nil: AES-128-GCM, tunnel
 	Replay     ipsec.Replay
+	Metadata   ipsec.Metadata
+	Pseudo     *ipsec.Pseudotime // nil: none
 	FirstSeq   uint32
 	Life       time.Duration     // 0: an hour
 	Permit     [][2]netip.Prefix // protected, and so is the mirror of each
@@ -34,6 +36,13 @@ type Policy struct {
 	KeySeed    byte
 	Settings   dataplane.InterfaceSettings
 	CPUProfile string
+	Older      []Older // TEKs before, still valid for receiving
+}
+
+// Older is a TEK like the policy's but for these.
+type Older struct {
+	SPI     uint32
+	KeySeed byte
 }
 
 // GroupPolicy is the policy as the dataplane takes it.
@@ -45,10 +54,10 @@ func (p *Policy) GroupPolicy() (ipsec.GroupPolicy, error) {
 	if err := tr.Validate(); err != nil {
 		return ipsec.GroupPolicy{}, fmt.Errorf("static: %w", err)
 	}
-	key := func(n int) secret.Bytes {
+	key := func(n int, seed byte) secret.Bytes {
 		b := make(secret.Bytes, n)
 		for i := range b {
-			b[i] = byte(i)*7 + p.KeySeed + 1
+			b[i] = byte(i)*7 + seed + 1
 		}
 		return b
 	}
@@ -56,12 +65,17 @@ func (p *Policy) GroupPolicy() (ipsec.GroupPolicy, error) {
 	if life == 0 {
 		life = time.Hour
 	}
-	tek := ipsec.TEK{SPI: p.SPI, Transform: tr, Key: key(tr.CipherKeyLen()), AuthKey: key(tr.AuthKeyLen()),
-		Lifetime: life, Expires: time.Now().Add(life), Replay: p.Replay, FirstSeq: p.FirstSeq}
+	tek := ipsec.TEK{SPI: p.SPI, Transform: tr, Key: key(tr.CipherKeyLen(), p.KeySeed), AuthKey: key(tr.AuthKeyLen(), p.KeySeed),
+		Lifetime: life, Expires: time.Now().Add(life), Replay: p.Replay, Metadata: p.Metadata, FirstSeq: p.FirstSeq}
 	if tr.Counter() {
 		tek.SIDBits, tek.SIDs = 24, []uint32{p.SID}
 	}
-	g := ipsec.GroupPolicy{Group: cmp.Or(p.Group, "bench"), Interface: p.Interface, MapSeq: cmp.Or(p.MapSeq, 10), State: ipsec.Registered, TEKs: []ipsec.TEK{tek}}
+	g := ipsec.GroupPolicy{Group: cmp.Or(p.Group, "bench"), Interface: p.Interface, MapSeq: cmp.Or(p.MapSeq, 10), State: ipsec.Registered, TEKs: []ipsec.TEK{tek}, Pseudo: p.Pseudo}
+	for _, o := range p.Older {
+		old := tek
+		old.SPI, old.Key, old.AuthKey = o.SPI, key(tr.CipherKeyLen(), o.KeySeed), key(tr.AuthKeyLen(), o.KeySeed)
+		g.TEKs = append(g.TEKs, old)
+	}
 	add := func(a ipsec.Action, src, dst netip.Prefix) {
 		f := ipsec.IPv4
 		if src.Addr().Is6() {

@@ -67,6 +67,7 @@ type rig struct {
 	frame       []byte
 	read        []byte
 	sent, taken int
+	tag         uint16
 }
 
 func newRig(t testing.TB, payload int, edit func(*ipsec.GroupPolicy)) *rig {
@@ -90,7 +91,7 @@ func newRig(t testing.TB, payload int, edit func(*ipsec.GroupPolicy)) *rig {
 // once carries one super-packet through both pumps.
 func (g *rig) once() {
 	g.out.begin()
-	g.out.frame(g.frame)
+	g.out.frame(g.frame, g.tag)
 	g.out.flush()
 	r := g.in.ring
 	for k := 0; ; k++ {

@@ -14,6 +14,8 @@ import (
 )
 
 const (
+	vlanLen       = 4
+	etherVLAN     = 0x8100
 	coalesceFlows = 64 // direct-mapped; a collision only ends an item early
 	maxPieces     = 128
 )
@@ -26,7 +28,7 @@ type piece struct {
 
 // item is what one write to the TAP carries.
 type item struct {
-	hdr         [vnetLen + etherLen]byte
+	hdr         [vnetLen + etherLen + vlanLen]byte
 	first, last int32
 	ip          []byte // first packet
 	meta        packet
@@ -35,6 +37,7 @@ type item struct {
 	count       int    // packets
 	seq         uint32 // TCP: next sequence number
 	open        bool   // may grow
+	sgt         uint16 // security group tag, 0 for none
 }
 
 // coalescer gathers one batch. It keeps no reference after reset.
@@ -58,16 +61,17 @@ func (c *coalescer) reset() {
 }
 
 // add takes a packet that p describes, cut to its length, with the Ethernet header
-// to write in front of it. Packets of one flow leave in the order of add.
-func (c *coalescer) add(eth []byte, ip []byte, p *packet) {
+// to write in front of it, and its security group tag. Packets of one flow leave in the
+// order of add.
+func (c *coalescer) add(eth []byte, ip []byte, p *packet, sgt uint16) {
 	slot := -1
 	if hdr, size, ok := c.joinable(ip, p); ok {
 		slot = flowSlot(ip, p)
-		if at := c.flows[slot]; at > 0 && c.join(&c.items[at-1], ip, p, hdr, size) {
+		if at := c.flows[slot]; at > 0 && c.items[at-1].sgt == sgt && c.join(&c.items[at-1], ip, p, hdr, size) {
 			return
 		}
 		c.flows[slot] = int32(len(c.items)) + 1
-		c.push(eth, ip, p)
+		c.push(eth, ip, p, sgt)
 		it := &c.items[len(c.items)-1]
 		it.open, it.size = true, size
 		if p.proto == protoTCP {
@@ -80,13 +84,13 @@ func (c *coalescer) add(eth []byte, ip []byte, p *packet) {
 		// A packet that can't join must not be overtaken by its flow's next ones.
 		c.flows[flowSlot(ip, p)] = 0
 	}
-	c.push(eth, ip, p)
+	c.push(eth, ip, p, sgt)
 }
 
-func (c *coalescer) push(eth, ip []byte, p *packet) {
+func (c *coalescer) push(eth, ip []byte, p *packet, sgt uint16) {
 	n := int32(len(c.pieces))
 	c.pieces = append(c.pieces, piece{ip, -1})
-	c.items = append(c.items, item{first: n, last: n, ip: ip, meta: *p, total: len(ip), count: 1})
+	c.items = append(c.items, item{first: n, last: n, ip: ip, meta: *p, total: len(ip), count: 1, sgt: sgt})
 	copy(c.items[len(c.items)-1].hdr[vnetLen:], eth)
 }
 
@@ -177,8 +181,12 @@ func (c *coalescer) finish(it *item) []unix.Iovec {
 	if it.count > 1 {
 		c.super(it)
 	}
-	c.iov[0].Base = &it.hdr[0]
-	c.iov[0].SetLen(len(it.hdr))
+	hdr := it.hdr[:vnetLen+etherLen]
+	if it.sgt != 0 {
+		hdr = it.tag()
+	}
+	c.iov[0].Base = &hdr[0]
+	c.iov[0].SetLen(len(hdr))
 	n := 1
 	for i := it.first; i >= 0; i = c.pieces[i].next {
 		c.iov[n].Base = &c.pieces[i].b[0]
@@ -186,6 +194,20 @@ func (c *coalescer) finish(it *item) []unix.Iovec {
 		n++
 	}
 	return c.iov[:n]
+}
+
+// tag gives the frame a VLAN tag that is the security group tag: the TAP's program
+// makes a mark of it.
+func (it *item) tag() []byte {
+	be, ne, e := binary.BigEndian, binary.NativeEndian, it.hdr[vnetLen:]
+	copy(e[16:], e[12:14])
+	be.PutUint16(e[12:], etherVLAN)
+	be.PutUint16(e[14:], it.sgt)
+	if v := it.hdr[:vnetLen]; v[0]&vnetNeedsCsum != 0 { // offsets count from the frame's start
+		ne.PutUint16(v[2:], ne.Uint16(v[2:])+vlanLen)
+		ne.PutUint16(v[6:], ne.Uint16(v[6:])+vlanLen)
+	}
+	return it.hdr[:]
 }
 
 // super makes the first packet's headers those of the whole.

@@ -91,4 +91,7 @@ type InterfaceSettings struct {
 	// ClearDF is "crypto ipsec df-bit clear": a packet that is too big is fragmented
 	// before encryption whatever its DF bit says.
 	ClearDF bool
+	// TagMask is the bits of a packet's mark that are its security group tag, in groups
+	// that carry tags: at most 16 in a row. 0 means 0xffff.
+	TagMask uint32
 }

@@ -155,6 +155,9 @@ func (d *Dataplane) Configure(iface string, s InterfaceSettings) error {
 	if s.AdjustMSS < 0 || s.AdjustMSS > 65535 {
 		return fmt.Errorf("dataplane: MSS of %d octets", s.AdjustMSS)
 	}
+	if _, ok := tagBits(s.TagMask); !ok {
+		return fmt.Errorf("dataplane: tag mask %#x isn't up to 16 bits in a row", s.TagMask)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {

@@ -70,7 +70,7 @@ func (s *icmpSender) close() {
 // tooBig deals with a packet or super-packet whose segments don't fit, sealed, into
 // the interface's MTU: refused with an ICMP answer that names the largest that fits,
 // or fragmented before encryption.
-func (w *outWorker) tooBig(rule *sendRule, eth []byte, limit int) {
+func (w *outWorker) tooBig(rule *sendRule, eth []byte, limit int, sgt uint16) {
 	s := &w.seg
 	n := s.next(w.scratch)
 	why := w.frag.Start(w.scratch[:n], limit, w.fragOptions())
@@ -97,7 +97,7 @@ func (w *outWorker) tooBig(rule *sendRule, eth []byte, limit int) {
 			if k == 0 {
 				break
 			}
-			slot.n, slot.rule = k, rule
+			slot.n, slot.rule, slot.sgt = k, rule, sgt
 			copy(slot.eth[:], eth)
 			w.n++
 			w.c.fragments.Add(1)

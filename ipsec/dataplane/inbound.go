@@ -167,7 +167,11 @@ func (w *inWorker) packet(eth, ip []byte) {
 	}
 	w.c.packets.Add(1)
 	w.c.octets.Add(uint64(len(inner)))
-	w.join.add(eth, inner, p)
+	sgt := o.SGT()
+	if sgt>>w.t.tag.Width != 0 {
+		sgt = 0 // has no room in the mark: better no tag than another one
+	}
+	w.join.add(eth, inner, p, sgt)
 }
 
 // permitted reports whether the group's policy protects what was inside, seen as the

@@ -25,6 +25,7 @@ type outSlot struct {
 	buf  []byte
 	n    int // octets of the inner packet, at innerAt
 	rule *sendRule
+	sgt  uint16 // security group tag, 0 for none
 	eth  [etherLen]byte
 }
 
@@ -87,6 +88,11 @@ func (w *outWorker) batch() bool {
 		if k == 0 {
 			w.begin()
 		}
+		// What stands for a VLAN tag here is the security group tag (steer's tagOut).
+		sgt := uint16(0)
+		if f.vlan && w.t.tag.Width > 0 {
+			sgt = f.tci
+		}
 		switch {
 		case f.queued:
 			// A super-packet: its octets go straight from the kernel's buffer to ours.
@@ -95,11 +101,11 @@ func (w *outWorker) batch() bool {
 				w.c.drop(ipsec.DropTapFull, 1)
 				continue
 			}
-			w.frame(w.buf[:n])
+			w.frame(w.buf[:n], sgt)
 		case f.truncated || len(f.b) < vnetLen+etherLen:
 			w.c.drop(ipsec.DropTapFull, 1) // no room in the socket's queue
 		default:
-			w.frame(f.b)
+			w.frame(f.b, sgt)
 		}
 	}
 	if k == 0 {
@@ -129,8 +135,9 @@ func (w *outWorker) begin() {
 	}
 }
 
-// frame takes what one read gave: virtio header, Ethernet header, packet.
-func (w *outWorker) frame(b []byte) {
+// frame takes what one read gave, virtio header, Ethernet header, packet, and the
+// packet's tag.
+func (w *outWorker) frame(b []byte, sgt uint16) {
 	v, eth, ip := b[:vnetLen], b[vnetLen:vnetLen+etherLen], b[vnetLen+etherLen:]
 	s := &w.seg
 	if err := s.start(v, ip); err != nil {
@@ -150,7 +157,7 @@ func (w *outWorker) frame(b []byte) {
 		limit = rule.mtu[1]
 	}
 	if s.largest() > limit {
-		w.tooBig(rule, eth, limit)
+		w.tooBig(rule, eth, limit, sgt)
 		return
 	}
 	for {
@@ -162,7 +169,7 @@ func (w *outWorker) frame(b []byte) {
 		if n == 0 {
 			return
 		}
-		slot.n, slot.rule = n, rule
+		slot.n, slot.rule, slot.sgt = n, rule, sgt
 		copy(slot.eth[:], eth)
 		w.n++
 	}
@@ -238,6 +245,7 @@ func (w *outWorker) seal(rule *sendRule, slots []outSlot) {
 			slots = slots[:i]
 			break
 		}
+		sealer.SGT = s.sgt
 		start, n, why := sealer.Seal(s.buf, innerAt, s.n)
 		if why != ipsec.DropNone {
 			w.c.drop(why, 1)

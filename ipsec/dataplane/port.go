@@ -115,6 +115,9 @@ func (p *port) install() error {
 			err = p.d.steering.swap(p.link.index, p.tap.index, &out, &in)
 		}
 		if err == nil {
+			err = p.d.steering.tag(p.link.index, p.table.Load().tag)
+		}
+		if err == nil {
 			err = p.lock(p.link.index, &out, &in)
 		}
 	}

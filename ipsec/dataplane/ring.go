@@ -123,8 +123,9 @@ func (r *ring) slot(i int) []byte {
 type ringFrame struct {
 	b         []byte // Ethernet frame
 	truncated bool
-	vlan      bool // a tag was taken off: the frame is a sub-interface's
-	queued    bool // the whole frame waits in the socket's queue
+	vlan      bool   // a tag was taken off: the frame is a sub-interface's
+	tci       uint16 // that tag
+	queued    bool   // the whole frame waits in the socket's queue
 }
 
 // peek returns the k-th frame from the reading position, false if it isn't there yet.
@@ -146,7 +147,7 @@ func (r *ring) peek(k int) (ringFrame, bool) {
 		mac, n = mac-vnetLen, n+vnetLen
 	}
 	return ringFrame{b: s[mac : mac+n : mac+n], truncated: h.Snaplen < h.Len,
-		vlan: st&unix.TP_STATUS_VLAN_VALID != 0, queued: st&unix.TP_STATUS_COPY != 0}, true
+		vlan: st&unix.TP_STATUS_VLAN_VALID != 0, tci: h.Vlan_tci, queued: st&unix.TP_STATUS_COPY != 0}, true
 }
 
 // release gives the first k frames back to the kernel.

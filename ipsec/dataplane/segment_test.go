@@ -99,7 +99,7 @@ func build(v6 bool, proto uint8, id uint16, seq uint32, flags byte, payload []by
 func gather(c *coalescer, it *item) (vnet, ip []byte) {
 	c.finish(it)
 	var b []byte
-	b = append(b, it.hdr[:]...)
+	b = append(b, it.hdr[:vnetLen+etherLen]...)
 	for i := it.first; i >= 0; i = c.pieces[i].next {
 		b = append(b, c.pieces[i].b...)
 	}
@@ -145,7 +145,7 @@ func TestSegmentUndoesCoalesce(t *testing.T) {
 			if !p.parse(ip) {
 				t.Fatal("test packet")
 			}
-			c.add(eth, ip, &p)
+			c.add(eth, ip, &p, 0)
 		}
 		var got [][]byte
 		for i := range c.items {
@@ -195,7 +195,7 @@ func TestCoalesceKeepsDamage(t *testing.T) {
 		all = append(all, bytes.Clone(ip))
 		var p packet
 		p.parse(ip)
-		c.add(make([]byte, etherLen), ip, &p)
+		c.add(make([]byte, etherLen), ip, &p, 0)
 	}
 	if len(c.items) != 3 {
 		t.Fatalf("%d items, want 3", len(c.items))
@@ -293,7 +293,7 @@ func FuzzCoalesce(f *testing.F) {
 		for _, ip := range [][]byte{bytes.Clone(a), bytes.Clone(b)} {
 			var p packet
 			if p.parse(ip) {
-				c.add(make([]byte, etherLen), ip[:p.len], &p)
+				c.add(make([]byte, etherLen), ip[:p.len], &p, 0)
 				n++
 			}
 		}

@@ -104,6 +104,14 @@ func (s *steering) spis(iface string, spis []uint32) error {
 	return nil
 }
 
+// tag says where marks have security group tags on an attached interface.
+func (s *steering) tag(wan int, t steer.TagBits) error {
+	if err := s.s.SetTag(wan, t); err != nil {
+		return fmt.Errorf("dataplane: steering: %w", err)
+	}
+	return nil
+}
+
 func (s *steering) detach(wan int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

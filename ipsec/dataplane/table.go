@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"getvpn/ipsec"
+	"getvpn/ipsec/dataplane/steer"
 )
 
 // epoch makes times comparable as integers that run with the monotonic clock.
@@ -66,6 +67,7 @@ type table struct {
 	clocks []*ipsec.Pseudotime
 	names  []string // of the groups
 	timed  bool
+	tag    steer.TagBits // of marks, if some SA carries tags
 	// Settings of the interface.
 	mtu     int
 	mss     uint16
@@ -87,6 +89,9 @@ func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas m
 			sa := sas[k.SPI]
 			if sa == nil {
 				return nil, fmt.Errorf("dataplane: no SA for SPI %#x of group %s", k.SPI, g.Group)
+			}
+			if k.Metadata.SGT {
+				t.tag, _ = tagBits(s.TagMask)
 			}
 			t.timed = t.timed || k.Replay.Mode == ipsec.ReplayTime
 			t.spis[k.SPI] = &recvSA{portSA: sa, ends: since(k.Expires), group: int32(i)}

@@ -19,6 +19,7 @@ type iface struct {
 	cfg      *ebpf.Map
 	ring     *ebpf.Program
 	out, in  judge
+	tag      TagBits
 }
 
 // judge is a program made from a ruleset, and its counters with those of the
@@ -110,7 +111,7 @@ func (s *Steering) Attach(wan, tap int, out, in ipsec.Ruleset) error {
 		}
 		f.tap = 0
 	}
-	if err := writeConfig(f.cfg, s.mark, uint32(tap), uint32(wan)); err != nil {
+	if err := writeConfig(f.cfg, s.mark, uint32(tap), uint32(wan), f.tag.word()); err != nil {
 		return fmt.Errorf("steer: configuring interface %d: %w", wan, err)
 	}
 	if f.tap == 0 {
@@ -272,8 +273,30 @@ func (s *Steering) RingFilter(wan int) (fd int, err error) {
 	return f.ring.FD(), nil
 }
 
-func writeConfig(cfg *ebpf.Map, mark, tap, wan uint32) error {
-	return cfg.Put(uint32(0), [cfgSize / 4]uint32{cfgMark / 4: mark, cfgTap / 4: tap, cfgWan / 4: wan})
+// SetTag says which bits of the mark are the security group tag on an attached
+// interface: of packets that are protected, and of those that were.
+func (s *Steering) SetTag(wan int, t TagBits) error {
+	if t.Width > 16 || int(t.Width)+int(t.Shift) > 32 {
+		return fmt.Errorf("steer: a tag of %d bits above %d", t.Width, t.Shift)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.ifs[wan]
+	if f == nil {
+		return fmt.Errorf("steer: interface %d isn't attached", wan)
+	}
+	if f.tag == t {
+		return nil
+	}
+	if err := writeConfig(f.cfg, s.mark, uint32(f.tap), uint32(wan), t.word()); err != nil {
+		return fmt.Errorf("steer: configuring interface %d: %w", wan, err)
+	}
+	f.tag = t
+	return nil
+}
+
+func writeConfig(cfg *ebpf.Map, mark, tap, wan, tag uint32) error {
+	return cfg.Put(uint32(0), [cfgSize / 4]uint32{cfgMark / 4: mark, cfgTap / 4: tap, cfgWan / 4: wan, cfgTag / 4: tag})
 }
 
 func readConfig(cfg *ebpf.Map) (v [cfgSize / 4]uint32, err error) {

@@ -229,7 +229,7 @@ func testMaps(t testing.TB) (*maps, *ebpf.Map) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cfg.Close() })
-	if err := writeConfig(cfg, 0xdeadbeef, 1, 1); err != nil {
+	if err := writeConfig(cfg, 0xdeadbeef, 1, 1, 0); err != nil {
 		t.Fatal(err)
 	}
 	return m, cfg

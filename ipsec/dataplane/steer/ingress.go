@@ -28,10 +28,17 @@ func ingressSpec(m *maps, cfg, count *ebpf.Map, r *ipsec.Ruleset) (*ebpf.Program
 	b.config(asm.R2, cfg, cfgMark)
 	b.add(
 		asm.LoadMem(asm.R1, regCtx, skbMark, asm.Word),
+		asm.Mov.Imm(asm.R7, 0),
+		asm.JEq.Reg(asm.R1, asm.R2, "unmark"),
+		asm.Xor.Imm32(asm.R2, -taggedMark),
 		asm.JNE.Reg(asm.R1, asm.R2, "judge"),
-		asm.Mov.Imm(asm.R1, 0),
-		asm.StoreMem(regCtx, skbMark, asm.R1, asm.Word),
+		asm.LoadMem(asm.R7, regCtx, skbHash, asm.Word),
 	)
+	b.config(asm.R1, cfg, cfgTag)
+	b.add(asm.And.Imm(asm.R1, 31), asm.LSh.Reg(asm.R7, asm.R1))
+	b.callCtx(asm.FnSetHashInvalid)
+	b.label("unmark")
+	b.add(asm.StoreMem(regCtx, skbMark, asm.R7, asm.Word))
 	b.jump("injected")
 	b.label("judge")
 	// Without policy what isn't plain passes: nothing is protected by dropping it.
@@ -207,6 +214,8 @@ func ringSpec(m *maps, cfg *ebpf.Map) (*ebpf.ProgramSpec, error) {
 	b.config(asm.R2, cfg, cfgMark)
 	b.add(
 		asm.LoadMem(asm.R1, regCtx, skbMark, asm.Word),
+		asm.JEq.Reg(asm.R1, asm.R2, "no"),
+		asm.Xor.Imm32(asm.R2, -taggedMark),
 		asm.JEq.Reg(asm.R1, asm.R2, "no"),
 		asm.LoadMem(asm.R1, regCtx, skbPktType, asm.Word),
 		asm.JGT.Imm(asm.R1, 2, "no"), // 0 host, 1 broadcast, 2 multicast

@@ -54,6 +54,7 @@ const (
 	skbVlanPresent = 20
 	skbVlanTCI     = 24
 	skbIfindex     = 40
+	skbHash        = 68
 )
 
 // What a classifier says (linux/pkt_cls.h): next program, or drop.

@@ -126,7 +126,7 @@ func (s *Steering) adopt() {
 		}
 		if cfg, err := ebpf.LoadPinnedMap(filepath.Join(dir, "config"), nil); err == nil {
 			if v, err := readConfig(cfg); err == nil {
-				if err := writeConfig(cfg, s.mark, v[1], v[2]); err != nil {
+				if err := writeConfig(cfg, s.mark, v[1], v[2], v[3]); err != nil {
 					s.log("steer: new mark on interface %d: %v", wan, err)
 				}
 			}
