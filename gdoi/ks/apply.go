@@ -58,10 +58,10 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 	if err != nil {
 		return undo(err)
 	}
-	g.transitions(old)
 	if e.Reregister {
 		g.ring = ring
 		g.reinit(now)
+		g.transitions(old)
 		return nil
 	}
 	tell := was.kek != nil && (e.Rekey || e.NewKEK || len(e.NewTEKs) > 0)
@@ -70,6 +70,7 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 		if err := g.commit(ring, now); err != nil {
 			return undo(err)
 		}
+		g.transitions(old)
 		if !g.rekeying() {
 			g.epoch++
 		}
@@ -81,6 +82,7 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 	if err := g.rekey(now, o); err != nil {
 		return undo(err)
 	}
+	g.transitions(old)
 	return nil
 }
 

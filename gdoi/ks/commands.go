@@ -100,7 +100,7 @@ func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
 	} else if g.round != nil {
 		g.round = nil
 	}
-	g.late = nil
+	g.late, g.lateAt = nil, time.Time{}
 	g.dismiss()
 	g.unsaved(now)
 }
@@ -155,7 +155,7 @@ func (g *Group) abandon() {
 	if g.job != nil {
 		g.job.stop()
 	}
-	g.round, g.late = nil, nil
+	g.round, g.late, g.lateAt = nil, nil, time.Time{}
 	for _, k := range g.keks {
 		k.until = g.now()
 	}

@@ -41,9 +41,10 @@ type Group struct {
 	keks    map[uint32]*liveKEK // by ord: those that members may still hold
 	pseudo  pseudoClock
 
-	round   *round    // the rekey that members are being told
-	job     *job      // a transmission that a worker is busy with
-	late    []*member // registered with what a rekey has replaced meanwhile
+	round   *round // the rekey that members are being told
+	job     *job   // a transmission that a worker is busy with
+	late    []latecomer
+	lateAt  time.Time // when they are told; zero: there are none
 	version uint64    // of the policy: rises with every change that members must hear of
 	epoch   uint64    // rises when what was offered before can't be delivered any more
 	synced  time.Time // when members last heard the pseudotime
@@ -283,6 +284,9 @@ func (g *Group) wake() time.Time {
 	}
 	if r := g.round; r != nil && g.job == nil {
 		w = earlier(earlier(w, r.next), r.closes)
+	}
+	if g.job == nil {
+		w = earlier(w, g.lateAt)
 	}
 	if !g.retry.IsZero() && w.Before(g.retry) {
 		w = g.retry

@@ -286,7 +286,7 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 	if k := c.state.kek; k != nil {
 		m.holds = k.ord
 		if c.state.version != g.version {
-			g.late = append(g.late, m)
+			g.missed(m, now)
 		}
 	}
 	g.expect(m, c.state.offer, now)
@@ -299,7 +299,6 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 	}
 	g.note(event.KSRegistrationComplete{Group: g.Name(), GM: gm})
 	g.warnSIDs()
-	g.proceed(now)
 }
 
 // warnSIDs tells once when three quarters of the Sender IDs are used up.

@@ -145,7 +145,7 @@ func (g *Group) start(r *round, now time.Time) {
 		m.settle()
 		m.asked, m.learns = 0, r.brings
 	}
-	g.late, g.round = nil, r
+	g.late, g.lateAt, g.round = nil, time.Time{}, r
 	r.next = now
 	g.counters.RekeysSent++
 	g.counters.LastRetransmits = 0
@@ -168,7 +168,7 @@ func (g *Group) proceed(now time.Time) {
 		g.round = nil
 		g.note()
 	}
-	if g.job == nil && len(g.late) > 0 {
+	if g.job == nil && !g.lateAt.IsZero() && !now.Before(g.lateAt) {
 		g.catchUp(now)
 	}
 }
@@ -402,19 +402,49 @@ func (g *Group) judge(r *round, now time.Time) {
 	}
 }
 
-// catchUp tells those who registered with what was replaced meanwhile.
+// latecomer is a member that registered with what a rekey replaced meanwhile.
+type latecomer struct {
+	*member
+	tries int
+}
+
+const (
+	// lateAfter gives a member time to install what message 4 brought.
+	lateAfter = time.Second
+	// lateTries is how often it is told what it missed, until it answers.
+	lateTries = 3
+)
+
+// missed notes that a member must be told what changed while it registered.
+func (g *Group) missed(m *member, now time.Time) {
+	if g.s.o.Push == nil {
+		return
+	}
+	g.late = append(g.late, latecomer{m, 0})
+	if g.lateAt.IsZero() {
+		g.lateAt = now.Add(lateAfter)
+	}
+}
+
+// catchUp tells latecomers what is in force.
 func (g *Group) catchUp(now time.Time) {
-	to := g.late
-	g.late = nil
+	list := g.late
+	g.late, g.lateAt = nil, time.Time{}
 	if !g.rekeying() {
 		return
 	}
-	to = slices.DeleteFunc(to, func(m *member) bool { return g.roster.find(m.row.Addr) != m })
-	r := &round{view: g.view(g.ring), top: g.ring.kek.ord, brings: g.ring.kek.ord, targets: to, told: true}
-	for _, m := range to {
-		m.asked, m.learns = 0, r.brings
+	r := &round{view: g.view(g.ring), top: g.ring.kek.ord, brings: g.ring.kek.ord, told: true}
+	for _, x := range list {
+		if g.roster.find(x.row.Addr) != x.member || x.tries > 0 && x.answered() {
+			continue
+		}
+		x.asked, x.learns = 0, r.brings
+		r.targets = append(r.targets, x.member)
+		if x.tries++; x.tries < lateTries {
+			g.late, g.lateAt = append(g.late, x), now.Add(ackWait)
+		}
 	}
-	legs, fresh := g.legs(r, to)
+	legs, fresh := g.legs(r, r.targets)
 	if fresh {
 		if err := g.save(); err != nil {
 			g.failed(now, err)
@@ -423,9 +453,6 @@ func (g *Group) catchUp(now time.Time) {
 	}
 	if len(legs) > 0 {
 		g.run(&job{round: r, legs: legs, started: now})
-	}
-	if g.round != nil {
-		g.round.targets = append(slices.Clone(g.round.targets), to...)
 	}
 }
 

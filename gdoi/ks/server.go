@@ -114,7 +114,8 @@ func (s *Server) Add(setup *Setup) (*Group, error) {
 	s.mu.Lock()
 	s.groups[wireKey(policy.GroupID(identity(&setup.Group)))] = g
 	s.mu.Unlock()
-	g.publish(g.now())
+	g.note()
+	g.flush()
 	s.o.Events.Emit(event.KSGroupAdd{KS: setup.Group.Local.Address, Group: setup.Group.Name})
 	return g, nil
 }
