@@ -179,7 +179,7 @@ func TestPushRefusals(t *testing.T) {
 		"in the clear":               {edit: edit(func(d []byte) { d[19] = 0 }), reason: "bad-exchange-flags"},
 		"first payload":              {foreign: foreign{first: isakmp.PayloadSA}, reason: "payload-order"},
 		"half a block":               {edit: func(d []byte) []byte { d = d[:28+24]; d[26], d[27] = 0, 28+24; return d }, reason: "decrypt-failed"},
-		"another KEK":                {by: other, foreign: foreign{badSig: true}, reason: "reserved-not-zero"},
+		"another KEK":                {by: other, foreign: foreign{badSig: true}, reason: "any name of a form"},
 		"SEQ of 5 octets":            {foreign: foreign{seq: []byte{0, 0, 0, 1, 0}, badSig: true}, reason: "trailing-body"},
 		"two signatures":             {foreign: foreign{after: []isakmp.Payload{{Type: isakmp.PayloadSig, Body: []byte{1}}}, badSig: true}, reason: "payload-repeated"},
 		"something behind SIG":       {foreign: foreign{after: []isakmp.Payload{{Type: 200, Body: []byte{1}}}}, last: 9, reason: "payload-order"},

@@ -234,3 +234,24 @@ func BenchmarkPushUnknownCookie(b *testing.B) {
 		e.receive(e.conns[0], d)
 	}
 }
+
+// Which socket a member is reached on: our two ports speak for themselves, a NAT's port
+// means what the member's SA says, and NAT traversal without one.
+func TestPushBehindANAT(t *testing.T) {
+	n := memnet.New(1)
+	ks := endpoint(t, n, "192.0.2.1", &Config{}, nil)
+	defer ks.Close()
+	at := netip.MustParseAddrPort
+	sa := func(remote string, c *boundConn) *SA { return &SA{path: path{conn: c, remote: at(remote)}} }
+	plain, natt := ks.conns[0], ks.conns[1]
+	ks.mu.Lock()
+	ks.sas[pair{1}], ks.sas[pair{2}] = sa("192.0.2.9:30001", plain), sa("192.0.2.9:30002", natt)
+	ks.mu.Unlock()
+	defer func() { ks.mu.Lock(); clear(ks.sas); ks.mu.Unlock() }()
+	natted := ks.natted()
+	for a, want := range map[string]bool{"192.0.2.9:848": false, "192.0.2.9:4500": true, "192.0.2.9:30001": false, "192.0.2.9:30002": true, "192.0.2.9:30003": true} {
+		if natted(at(a)) != want {
+			t.Errorf("%s: %v", a, !want)
+		}
+	}
+}
