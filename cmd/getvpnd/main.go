@@ -45,6 +45,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&o.Socket, "socket", "/run/getvpn/getvpn.sock", "control socket `path`")
 	f.StringVar(&o.StateDir, "state-dir", "/var/lib/getvpn", "`directory` of keys and ledgers")
 	f.StringVar(&o.BPFDir, "bpf-dir", "/sys/fs/bpf/getvpn", "`directory` on a bpf file system for pinned policy")
+	f.StringVar(&o.TrackHook, "track-hook", "/etc/getvpn/track-hook", "`program` that is told of tracked objects (number, up or down), if it is there")
 	f.IntVar(&o.Queues, "queues", 1, "dataplane queues of an interface")
 	f.BoolVar(&o.Flush, "flush", false, "take the policy out of the kernel when ending")
 	verbose := f.Bool("debug", false, "debug log on standard error")

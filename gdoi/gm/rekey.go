@@ -126,6 +126,7 @@ func (m *Member) process(p pushed, rk *policy.Rekey, now time.Time) error {
 	if m.h.needsSID() {
 		m.attempt, m.why = now.Add(m.jitter(soon)), whySID
 	}
+	ack := m.ackOf(p, rk.Seq)
 	m.received(p, rk, now)
 	m.publish(now)
 	m.o.Events.Emit(event.GMRecvRekey{Group: m.o.Group.Name, KS: p.d.Remote.Addr(), Dst: p.d.Local.Addr(), Seq: rk.Seq})
@@ -139,7 +140,7 @@ func (m *Member) process(p pushed, rk *policy.Rekey, now time.Time) error {
 		}
 	}
 	m.emit(turned)
-	m.acknowledge(p, rk.Seq)
+	m.sendAck(p, ack)
 	return nil
 }
 
@@ -192,13 +193,13 @@ func (m *Member) deleted(p pushed, rk *policy.Rekey, now time.Time) error {
 		m.h = before
 		return err
 	}
+	ack := m.ackOf(p, rk.Seq) // before the KEK goes
 	m.received(p, rk, now)
 	if told != nil {
 		m.attempt, m.server, m.round, m.why = now.Add(m.jitter(period)), 0, 0, whyDeleted
 	} else if len(d.TEKs) > 0 {
 		m.retime(now)
 	}
-	ack := m.ackOf(p, rk.Seq) // before the KEK goes
 	if kek {
 		m.endKEKs()
 	}
@@ -220,10 +221,7 @@ func (m *Member) received(p pushed, rk *policy.Rekey, now time.Time) {
 	m.pub.LastRekeyAt = m.wall(now)
 }
 
-// acknowledge answers a rekey if the key server asks for it (RFC 8263).
-func (m *Member) acknowledge(p pushed, seq uint32) { m.sendAck(p, m.ackOf(p, seq)) }
-
-// ackOf is the acknowledgement; nil: none is asked for. The SAK received last says
+// ackOf is the acknowledgement of a rekey (RFC 8263); nil: none is asked for. The SAK received last says
 // whether; the key is that of the KEK that the rekey came under.
 func (m *Member) ackOf(p pushed, seq uint32) []byte {
 	ask := p.sa.ack
@@ -235,14 +233,17 @@ func (m *Member) ackOf(p pushed, seq uint32) []byte {
 	}
 	k := p.sa.sa.AckKey(ask)
 	defer k.Zero()
-	return k.Seal(seq, isakmp.AddrID(m.pub.Local.Addr()), p.sa.sa.SPI)
+	ack := k.Seal(seq, isakmp.AddrID(m.pub.Local.Addr()), p.sa.sa.SPI)
+	if ack != nil && m.o.Rekeys != nil {
+		m.pub.AcksSent++
+	}
+	return ack
 }
 
 func (m *Member) sendAck(p pushed, ack []byte) {
 	if ack == nil || m.o.Rekeys == nil {
 		return
 	}
-	m.pub.AcksSent++
 	local := p.d.Local.Addr()
 	if !local.IsMulticast() {
 		m.transmitAck(p.d, ack, local)
