@@ -137,3 +137,55 @@ func TestRekeyRefusals(t *testing.T) {
 		t.Errorf("delete alone: %+v %v", r, err)
 	}
 }
+
+// FuzzDecodeRekey: whatever the codec and Match let through, DecodeRekey answers
+// without panic, and what it takes can be sent again.
+func FuzzDecodeRekey(f *testing.F) {
+	o := &Offer{Clock: &Clock{Tick: time.Second, Header: 12}, Entries: []Entry{{ACE: allIP, SPIs: []uint32{300}}}, KEK: &KEK{SPI: [16]byte{1}, Dst: netip.MustParseAddrPort("192.0.2.1:848"),
+		Cipher: gdoi.KEKAESCBC, KeyBits: 128, SigAlg: gdoi.SigRSA, IV: make(secret.Bytes, 16), Key: make(secret.Bytes, 16)},
+		TEKs: []TEK{{SPI: 300, Transform: transforms[5], Lifetime: time.Hour, Key: make(secret.Bytes, 20), Replay: ipsec.Replay{Mode: ipsec.ReplayTime, Window: 100}}}}
+	for _, interop := range []bool{false, true} {
+		p, err := EncodeRekey(&Rekey{Seq: 1, Offer: o, Shorten: true}, interop)
+		if err != nil {
+			f.Fatal(err)
+		}
+		sa, err := p.SA.Payload(gdoi.Dialect{})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(sa.Body, p.KD.Payload().Body)
+	}
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		sa, err := gdoi.ParseSA(a, gdoi.Dialect{})
+		if err != nil {
+			return
+		}
+		kd, err := gdoi.ParseKD(b, gdoi.Dialect{})
+		if err != nil || gdoi.Match(sa, kd, false) != nil {
+			return
+		}
+		r, err := DecodeRekey(&gdoi.Push{Seq: 1, SA: sa, KD: kd})
+		if err != nil {
+			var x *RejectError
+			if !errors.As(err, &x) {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, x := range r.Offer.TEKs {
+			if x.Replay.Mode == ipsec.ReplayTime && (r.Offer.Clock == nil || x.Header == 0) {
+				t.Fatalf("time-based without clock: %+v", x)
+			}
+		}
+		p, err := EncodeRekey(r, false)
+		if errors.Is(err, ErrPortRange) {
+			return // an exact entry that we take and don't send
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := gdoi.Match(p.SA, p.KD, false); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
