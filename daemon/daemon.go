@@ -20,6 +20,7 @@ import (
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
 	"getvpn/internal/clock"
+	"getvpn/internal/machine"
 	"getvpn/internal/mcast"
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane"
@@ -75,6 +76,7 @@ type Daemon struct {
 
 	lock    *os.File // of the state directory
 	unwatch context.CancelFunc
+	random  *machine.Random // of keys, nonces and cookies
 	control net.Listener
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
@@ -171,7 +173,7 @@ func Start(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
+	d := &Daemon{random: machine.NewRandom(rand.Reader), lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
 		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}}
 	d.startSinks(c)
 	d.mu.Lock()
@@ -318,7 +320,7 @@ func (d *Daemon) settle(p Plane) bool {
 
 func (d *Daemon) openEndpoint(p *plan) error {
 	d.tell(p.notes)
-	o := ike.Options{Config: p.ike, Store: d.store, Events: d.bus, Log: d.log, Listen: d.o.listen,
+	o := ike.Options{Rand: d.random, Config: p.ike, Store: d.store, Events: d.bus, Log: d.log, Listen: d.o.listen,
 		VendorIDs: [][]byte{gdoi.OurCapability().VendorID()}}
 	if d.plane != nil {
 		o.Control = d.plane.Exempt
@@ -328,10 +330,10 @@ func (d *Daemon) openEndpoint(p *plan) error {
 		return fmt.Errorf("IKE endpoint: %w", err)
 	}
 	d.ep = ep
-	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: rand.Reader, Files: ks.Disk{},
+	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: d.random, Files: ks.Disk{},
 		Dir: d.o.StateDir, Machine: ks.MachineGeneration()})
 	ep.HandlePull(d.srv.HandlePull)
-	d.puller = gm.NewEndpointPuller(ep, rand.Reader)
+	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil
 }
 

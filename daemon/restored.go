@@ -51,6 +51,9 @@ func (d *Daemon) suspended(dur time.Duration) {
 // restored tells every engine.
 func (d *Daemon) restored(source string) {
 	d.log.Warn("this machine was restored from a snapshot or cloned", "noticed", source)
+	if err := d.random.Stir(); err != nil {
+		d.log.Error("the restored machine's random numbers may repeat", "error", err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ep == nil {

@@ -17,10 +17,10 @@
 // What no source closes: packets that are sealed between the resume and the notice, which
 // is milliseconds with the uevent and up to a second of the machine's running time
 // without it; a restore within 3 s of the snapshot where the hardware clock alone can
-// tell; a machine with none of the three; and a clone whose kernel got no new
-// randomness, which only the generation ID device gives it. A group that must survive
-// restores without a window uses a transform with random IVs, or machines with a
-// generation ID.
+// tell; a machine with none of the three; and, of a clone without a generation ID device,
+// random numbers that its kernel repeats until it reseeds itself: see Random, which mends
+// that from the notice on for those who read from it. A group that must survive restores
+// without a window uses a transform with random IVs, or machines with a generation ID.
 package machine
 
 import (

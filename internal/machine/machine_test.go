@@ -111,6 +111,7 @@ func startWatch(t *testing.T, x tree) *world {
 		defer close(done)
 		watcher.Run(ctx, func(r Restored) { w.got = append(w.got, r) })
 	}()
+	time.Sleep(time.Second / 2) // what the test does falls between two looks
 	synctest.Wait()
 	return w
 }
