@@ -659,3 +659,8 @@ func TestRekeyQueueIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// rekeyDatagram is a rekey as the endpoint hands it on.
+func rekeyDatagram(d []byte) ike.Datagram {
+	return ike.Datagram{Data: slices.Clone(d), Remote: serverPort, Local: memberAddr}
+}
