@@ -86,15 +86,24 @@ func (b *broken) Write(_ []byte, _ netip.Addr, to netip.AddrPort) error {
 // Members that can't be reached cost the others nothing, and are counted.
 func TestPushGoesOnBehindAFailure(t *testing.T) {
 	n := memnet.New(1)
-	ks := endpoint(t, n, "192.0.2.1", &Config{}, nil)
-	defer ks.Close()
-	bad := &broken{PacketConn: ks.conns[0].PacketConn, bad: func(a netip.AddrPort) error {
-		if a.Addr().As4()[3]%3 == 0 {
-			return unix.EHOSTUNREACH
+	var bad *broken // the socket of port 848
+	ks := endpoint(t, n, "192.0.2.1", &Config{}, func(o *Options) {
+		listen := o.Listen
+		o.Listen = func(a netip.AddrPort) (PacketConn, error) {
+			c, err := listen(a)
+			if err != nil || bad != nil {
+				return c, err
+			}
+			bad = &broken{PacketConn: c, bad: func(a netip.AddrPort) error {
+				if a.Addr().As4()[3]%3 == 0 {
+					return unix.EHOSTUNREACH
+				}
+				return nil
+			}}
+			return bad, nil
 		}
-		return nil
-	}}
-	ks.conns[0].PacketConn = bad
+	})
+	defer ks.Close()
 	var to []netip.AddrPort
 	for i := range 30 {
 		to = append(to, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 848))
