@@ -99,6 +99,15 @@ func (b *ackBook) drop(a netip.Addr) {
 	b.mu.Unlock()
 }
 
+// dropOf drops the slot of a member that may be back with another one.
+func (b *ackBook) dropOf(a netip.Addr, s *ackSlot) {
+	b.mu.Lock()
+	if b.slots[a] == s {
+		delete(b.slots, a)
+	}
+	b.mu.Unlock()
+}
+
 func (b *ackBook) slot(a netip.Addr) *ackSlot {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -175,13 +184,9 @@ const (
 func (g *Group) acknowledged(now time.Time) {
 	g.folds = time.Time{}
 	g.folded = now
-	if g.roster.fold() {
+	end := g.ring.lastKey()
+	if g.roster.fold(func(m *member) { g.roster.lives(m, end) }) {
 		g.note()
-	}
-	for _, m := range g.roster.list {
-		if m.answered() && g.round != nil {
-			g.roster.lives(m, g.ring.lastKey())
-		}
 	}
 	if a := g.book.stray.Swap(nil); a != nil {
 		if now.Sub(g.strayed) >= strayStep {

@@ -102,6 +102,11 @@ func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
 	}
 	g.late, g.lateAt = nil, time.Time{}
 	g.dismiss()
+	if r := g.round; r != nil {
+		for _, m := range r.targets {
+			g.book.put(m.row.Addr, m.slot) // until they have answered
+		}
+	}
 	g.unsaved(now)
 }
 

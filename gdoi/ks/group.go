@@ -55,6 +55,8 @@ type Group struct {
 	strayed time.Time // when an unsolicited acknowledgement was last told of
 	dirty   time.Time // when unsaved state must be saved; zero: it is
 
+	exhausted time.Time // when a clean slate follows the last Sender ID; zero: some are left
+
 	seen     bool // a first member was announced
 	lowSIDs  bool // three quarters were announced
 	counters model.KSCounters
@@ -291,7 +293,7 @@ func (g *Group) wake() time.Time {
 	if !g.retry.IsZero() && w.Before(g.retry) {
 		w = g.retry
 	}
-	w = earlier(earlier(w, g.roster.ageing), g.folds)
+	w = earlier(earlier(earlier(w, g.roster.ageing), g.folds), g.exhausted)
 	for _, k := range g.keks {
 		w = earlier(w, k.until)
 	}
@@ -304,6 +306,9 @@ func (g *Group) advance(now time.Time) {
 		g.acknowledged(now)
 	}
 	g.expireKEKs(now)
+	if !g.exhausted.IsZero() && !now.Before(g.exhausted) {
+		g.reinit(now)
+	}
 	if g.retry.IsZero() || !now.Before(g.retry) {
 		g.retry = time.Time{}
 		g.renew(now)

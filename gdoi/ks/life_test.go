@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,8 +97,8 @@ type fakeMember struct {
 	mu     sync.Mutex
 	air    *air
 	addr   netip.AddrPort
-	mute   bool // acknowledges nothing
-	off    bool // hears nothing
+	mute   atomic.Bool // acknowledges nothing
+	off    atomic.Bool // hears nothing
 	keks   []*policy.KEK
 	seqs   []uint32 // of rekeys taken
 	rekeys []*policy.Rekey
@@ -118,7 +119,7 @@ func (m *fakeMember) take(o *policy.Offer) {
 func (m *fakeMember) push(d []byte, _ netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.off {
+	if m.off.Load() {
 		return
 	}
 	h, _ := isakmp.ParseHeader(d)
@@ -171,7 +172,7 @@ func (m *fakeMember) push(d []byte, _ netip.Addr) {
 		if len(m.keks) > 1 && i < len(m.keks)-1 {
 			m.keks = m.keks[len(m.keks)-1:] // a KEK that was replaced is gone, as with the vendor
 		}
-		if !m.mute && ack.Valid() {
+		if !m.mute.Load() && ack.Valid() {
 			b := ack.Seal(p.Seq, isakmp.AddrID(m.addr.Addr()), k.SPI)
 			go m.air.acknowledge(b, m.addr)
 		}
@@ -316,10 +317,14 @@ func after(d time.Duration) {
 }
 
 // group is what the model says.
-func (l *life) group() model.KSGroup { return l.store.Load().KeyServers[0] }
+func (l *life) group() model.KSGroup {
+	synctest.Wait()
+	return l.store.Load().KeyServers[0]
+}
 
 // events are the names of those emitted so far.
 func (l *life) events() map[string]int {
+	synctest.Wait()
 	m := map[string]int{}
 	for {
 		select {

@@ -122,12 +122,16 @@ func (r *roster) due(now time.Time) []*member {
 }
 
 // fold brings what the slots counted into the rows; changed when anything did.
-func (r *roster) fold() (changed bool) {
+// answered is called for members that have answered what they were asked last.
+func (r *roster) fold(answered func(*member)) (changed bool) {
 	for _, m := range r.list {
 		if n := m.slot.count.Load(); n != m.row.AcksRcvd {
 			m.row.AcksRcvd, changed = n, true
 			m.row.RcvdSeqs = push4(m.row.RcvdSeqs, uint32(m.slot.acked.Load()))
-			m.settle()
+			if m.answered() {
+				m.settle()
+				answered(m)
+			}
 		}
 	}
 	return changed

@@ -156,7 +156,9 @@ func (g *Group) third(c *conversation, datagram []byte) {
 	}
 	g.registered(c, keys, now)
 	if g.ledger != nil && g.ledger.Left() == 0 {
-		g.reinit(now) // so that the next one finds new keys at once
+		// So that the next one finds new keys; the last one installs its own before it
+		// is told to delete them.
+		g.exhausted = now.Add(lateAfter)
 	}
 }
 
@@ -253,6 +255,7 @@ func (g *Group) senderIDs(o *policy.Offer, gap *gdoi.GAP) (policy.Keys, error) {
 // step 6); they register again with jitter. If the disk refuses, the group stays
 // without keys for new members until the next registration tries again.
 func (g *Group) reinit(now time.Time) {
+	g.exhausted = time.Time{}
 	r := g.emptyRing()
 	err := r.reset(now)
 	if err == nil && g.ledger != nil {
@@ -290,6 +293,7 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 		}
 	}
 	g.expect(m, c.state.offer, now)
+	g.spare(gm)
 	first := !g.seen
 	g.seen = true
 	g.s.end(c)

@@ -363,7 +363,13 @@ const ejectAfter = 3
 // judge ends a round: who was silent, what its members hold now. A round that was
 // replaced before an answer could come says nothing of its members.
 func (g *Group) judge(r *round, now time.Time) {
-	g.roster.fold()
+	g.acknowledged(now)
+	if r.view == nil {
+		for _, m := range r.targets {
+			g.book.dropOf(m.row.Addr, m.slot)
+		}
+		return
+	}
 	if r.closes.IsZero() || now.Before(r.closes) {
 		for _, m := range r.targets {
 			m.settle()
@@ -453,6 +459,13 @@ func (g *Group) catchUp(now time.Time) {
 	}
 	if len(legs) > 0 {
 		g.run(&job{round: r, legs: legs, started: now})
+	}
+}
+
+// spare takes a member that is back off a round that tells it to delete everything.
+func (g *Group) spare(a netip.Addr) {
+	if r := g.round; r != nil && r.view == nil {
+		r.targets = slices.DeleteFunc(slices.Clone(r.targets), func(m *member) bool { return m.row.Addr == a })
 	}
 }
 

@@ -71,17 +71,13 @@ func TestSequenceAcrossRetransmissions(t *testing.T) {
 		deaf := l.join(t, 1)
 		l.g.Rekey(true, false)
 		after(time.Minute)
-		deaf.mu.Lock()
-		deaf.off = true
-		deaf.mu.Unlock()
+		deaf.off.Store(true)
 		l.g.Rekey(true, false)
 		after(time.Minute)
 		if s := l.group().KEK.Seq; s != 5 {
 			t.Errorf("SEQ %d after a rekey with 3 retransmissions from 1, want 5", s)
 		}
-		deaf.mu.Lock()
-		deaf.off = false
-		deaf.mu.Unlock()
+		deaf.off.Store(false)
 		l.g.Rekey(true, false)
 		after(time.Minute)
 		if s := l.group().KEK.Seq; s != 6 {
@@ -167,13 +163,15 @@ func TestMissedKEKRollover(t *testing.T) {
 		var due time.Time
 		l.g.do(func() { due = l.g.timing().kekDue(l.g.ring.kek) })
 		after(time.Until(due) - time.Second)
-		away.off, mute.mute = true, true
+		away.off.Store(true)
+		mute.mute.Store(true)
 		first := l.group().KEK.SPI
 		for l.group().KEK.SPI == first {
 			after(10 * time.Second)
 		}
 		after(time.Minute)
-		away.off, mute.mute = false, false
+		away.off.Store(false)
+		mute.mute.Store(false)
 		if err := l.g.Rekey(true, true); err != nil {
 			t.Fatal(err)
 		}
@@ -216,10 +214,10 @@ func TestSilentMembersAreEjected(t *testing.T) {
 	live(t, func() *Setup { return lifeSetup(time.Hour, unicast(1, 10*time.Second)) }, func(t *testing.T, l *life) {
 		l.join(t, 0)
 		quiet, never := l.join(t, 1), l.join(t, 2)
-		never.mute = true
+		never.mute.Store(true)
 		l.g.Rekey(true, false)
 		after(time.Minute)
-		quiet.mute = true
+		quiet.mute.Store(true)
 		for i := range 3 {
 			if n := len(l.group().Members); n != 3 {
 				t.Fatalf("%d members after %d silent rekeys", n, i)
@@ -453,7 +451,7 @@ func TestPeriodicReminders(t *testing.T) {
 	}
 	live(t, setup, func(t *testing.T, l *life) {
 		a, b := l.join(t, 0), l.join(t, 1)
-		b.off = true
+		b.off.Store(true)
 		l.g.Rekey(true, false)
 		after(24 * time.Hour)
 		if n := len(a.numbers()); n != 1 {
@@ -462,7 +460,7 @@ func TestPeriodicReminders(t *testing.T) {
 		if s := l.group().KEK.Seq; s < 20 || s > 40 {
 			t.Errorf("%d reminders in a day", s)
 		}
-		b.off = false
+		b.off.Store(false)
 		after(time.Hour + time.Minute)
 		if n := len(b.numbers()); n != 1 || l.group().Unanswered != 0 || !slices.Equal(a.spis(), b.spis()) {
 			t.Errorf("who is back got %d", n)
