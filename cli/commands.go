@@ -56,12 +56,6 @@ func execCommands() []command {
 		}),
 		text("show privilege", "Level", func(c *call, m *grammar.Match) { c.line("Current privilege level is 15") }),
 		{Mode: execMode, Pattern: "terminal {length|width} <0-512>", Help: "Nothing is paged here", Do: func(*call, *grammar.Match) error { return nil }},
-		{Mode: execMode, Pattern: "clear crypto {gdoi|gkm} [group g:WORD]", Help: "Register again, or new keys", Do: func(c *call, m *grammar.Match) error {
-			if c.group = m.Get("g"); c.group != "" && !c.known() {
-				return refuse("Group %s is not configured.", c.group)
-			}
-			return c.control.ClearGDOI(c.group)
-		}},
 	}
 }
 

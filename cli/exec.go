@@ -26,6 +26,10 @@ type Exec struct {
 type call struct {
 	view
 	control Control
+	by      Caller
+	asks    bool     // questions can be asked, and this one wasn't answered yet
+	session *Session // nil for a single command
+	prompt  string
 	json    any // what --json prints; nil when the command has none
 }
 
@@ -53,12 +57,21 @@ func failed(err error) error {
 // Run executes line. Output is complete lines. With asJSON the snapshot that a show
 // command reads is printed instead of its view. The error is a *Failed.
 func (x *Exec) Run(line string, asJSON bool) (string, error) {
+	return x.run(x.call(Caller{User: "unknown", Source: "console"}), line, asJSON)
+}
+
+func (x *Exec) call(by Caller) *call {
 	now := time.Now
 	if x.Now != nil {
 		now = x.Now
 	}
-	c := &call{control: x.Control}
+	c := &call{control: x.Control, by: by}
 	c.s, c.c, c.now = x.Control.Snapshot(), x.Control.RunningConfig(), now()
+	c.prompt = c.s.Hostname + "#"
+	return c
+}
+
+func (x *Exec) run(c *call, line string, asJSON bool) (string, error) {
 	body, filter, err := splitFilter(line)
 	if err != nil {
 		return "", failed(err)
@@ -75,6 +88,10 @@ func (x *Exec) Run(line string, asJSON bool) (string, error) {
 		return "", &Failed{c.explain(err)}
 	}
 	if err := cmd.Do(c, m); err != nil {
+		var q *Confirm
+		if errors.As(err, &q) {
+			return "", q
+		}
 		return "", failed(err)
 	}
 	if asJSON {
@@ -96,7 +113,11 @@ func (x *Exec) Help(line string) string {
 	if err != nil {
 		return "% " + err.Error() + "\n"
 	}
-	choices := g.Help(execMode, line)
+	return helpText(g.Help(execMode, line), line)
+}
+
+// helpText is the answer to "?" behind line.
+func helpText(choices []grammar.Choice, line string) string {
 	if len(choices) == 0 {
 		return "% Unrecognized command\n"
 	}
@@ -118,14 +139,14 @@ func (x *Exec) Help(line string) string {
 	return b.String()
 }
 
-// explain is the device's message; the caret's column counts the prompt HOST#.
+// explain is the device's message; the caret's column counts the prompt.
 func (c *call) explain(err error) string {
 	var e *grammar.Error
 	if !errors.As(err, &e) {
 		return "% " + err.Error() + "\n"
 	}
 	if e.Kind == grammar.Invalid {
-		head := strings.Repeat(" ", len(c.s.Hostname)+1+len([]rune(e.Line[:e.Col])))
+		head := strings.Repeat(" ", len(c.prompt)+len([]rune(e.Line[:e.Col])))
 		return head + "^\n" + e.Error() + "\n\n"
 	}
 	if e.Kind == grammar.Incomplete && strings.TrimSpace(e.Line) == "show" {
@@ -135,13 +156,15 @@ func (c *call) explain(err error) string {
 }
 
 var execGrammar = sync.OnceValues(func() (*grammar.Grammar[*call], error) {
-	return grammar.New([]grammar.Mode{{Name: execMode}}, nil, execWords, execCommands())
+	return grammar.New([]grammar.Mode{{Name: execMode}}, nil, execWords, append(execCommands(), actionCommands()...))
 })
 
 var execWords = map[string]string{
 	"show": "Show running system information", "clear": "Reset functions", "crypto": "Encryption module",
 	"gdoi": "Group members and key servers", "gkm": "Group members and key servers", "group": "Of one group",
 	"gm": "Group member", "ks": "Key server", "ipsec": "IPsec", "isakmp": "IKE", "sa": "Security associations",
+	"configure": "Change the configuration", "write": "Save the configuration", "copy": "Copy the configuration",
+	"members": "Registered members", "replay": "Anti-replay", "rekey": "Rekeys", "identifier": "Sender IDs", "dataplane": "Packets",
 	"map": "Crypto maps", "drops": "Every counter of refused packets and messages",
 }
 

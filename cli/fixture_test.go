@@ -15,15 +15,39 @@ var now = time.Date(2026, 7, 28, 10, 0, 0, 0, time.UTC)
 type fake struct {
 	snap    model.Snapshot
 	conf    *config.Config
-	cleared []string
+	acted   []Action
+	by      []Caller
+	applied int
+	saved   int
+	refuse  error // what Apply answers
 }
 
 func (f *fake) Snapshot() *model.Snapshot     { return &f.snap }
 func (f *fake) RunningConfig() *config.Config { return f.conf }
-func (f *fake) ClearGDOI(g string) error      { f.cleared = append(f.cleared, g); return nil }
+func (f *fake) Save(Caller) error             { f.saved++; return nil }
 func at(sec int) time.Time                    { return now.Add(time.Duration(sec) * time.Second) }
 func a(s string) netip.Addr                   { return netip.MustParseAddr(s) }
 func ap(s string) netip.AddrPort              { return netip.MustParseAddrPort(s) }
+
+func (f *fake) Act(a Action, by Caller) error {
+	f.acted, f.by = append(f.acted, a), append(f.by, by)
+	return nil
+}
+
+func (f *fake) Apply(base, next *config.Config, by Caller) error {
+	if f.refuse != nil {
+		return f.refuse
+	}
+	if base != f.conf {
+		return &Changed{f.by[len(f.by)-1], now}
+	}
+	if err := config.Problems("c", next); err != nil {
+		return err
+	}
+	f.conf, f.snap.Hostname = next, next.Hostname
+	f.applied, f.by = f.applied+1, append(f.by, by)
+	return nil
+}
 
 const fixtureConfig = `hostname GM1
 crypto gdoi group ks1

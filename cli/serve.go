@@ -20,23 +20,33 @@ const (
 	ioTimeout  = 10 * time.Second // to send a request, and to take each part of an answer
 )
 
-// Request is one command.
+// Request is one command. Session is a name that the client thought up and nobody
+// can guess; commands with the same one share configuration mode. Without it there is
+// none.
 type Request struct {
-	Command string `json:"command"`
-	JSON    bool   `json:"json,omitempty"`
-	Help    bool   `json:"help,omitempty"` // Command is a beginning: what may follow?
+	Session   string `json:"session,omitempty"`
+	Command   string `json:"command"`
+	JSON      bool   `json:"json,omitempty"`
+	Help      bool   `json:"help,omitempty"`      // Command is a beginning: what may follow?
+	Complete  bool   `json:"complete,omitempty"`  // Command is a beginning: what is its last word?
+	Asks      bool   `json:"asks,omitempty"`      // a person is there to be asked
+	Confirmed bool   `json:"confirmed,omitempty"` // and has said yes
+	Script    bool   `json:"script,omitempty"`    // errors quote the line
 }
 
 // Answer heads the text that follows it. OK is false when the command failed.
 type Answer struct {
 	OK       bool   `json:"ok"`
 	Hostname string `json:"hostname"`
-	Length   int    `json:"length"` // of the text, octets
+	Prompt   string `json:"prompt"`
+	Config   bool   `json:"config,omitempty"`  // the session is in configuration mode
+	Confirm  bool   `json:"confirm,omitempty"` // the text is a question: send again, Confirmed
+	Length   int    `json:"length"`            // of the text, octets
 }
 
 // Serve answers on l until it is closed, which is no error.
 func Serve(l net.Listener, c Control) error {
-	x := &Exec{Control: c}
+	x := &server{x: &Exec{Control: c}, sessions: map[string]*remembered{}}
 	slots := make(chan struct{}, maxClients)
 	for {
 		conn, err := l.Accept()
@@ -55,37 +65,50 @@ func Serve(l net.Listener, c Control) error {
 		default:
 			// Never wait for a client that may not be reading.
 			conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-			answer(conn, false, "", "% Too many sessions, try again.\n")
+			answer(conn, Answer{}, "% Too many sessions, try again.\n")
 			conn.Close()
 		}
 	}
 }
 
-func (x *Exec) serve(conn net.Conn) {
+func (x *server) serve(conn net.Conn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(ioTimeout))
 	line, err := bufio.NewReader(io.LimitReader(conn, maxRequest)).ReadBytes('\n')
-	host := x.Control.Snapshot().Hostname
 	var r Request
 	if err != nil || json.Unmarshal(line, &r) != nil {
-		answer(conn, false, host, "% Bad request.\n")
+		answer(conn, Answer{Hostname: x.x.Control.Snapshot().Hostname}, "% Bad request.\n")
 		return
 	}
-	if r.Help {
-		answer(conn, true, host, x.Help(r.Command))
-		return
-	}
-	out, err := x.Run(r.Command, r.JSON)
+	s, done, err := x.session(r.Session, Caller{User: userOf(conn), Source: "vty0"})
 	if err != nil {
-		out = err.Error()
+		answer(conn, Answer{Hostname: x.x.Control.Snapshot().Hostname}, failed(err).Error())
+		return
 	}
-	answer(conn, err == nil, host, out)
+	defer done()
+	a, text := Answer{OK: true}, ""
+	switch {
+	case r.Help:
+		text = s.Help(r.Command)
+	case r.Complete:
+		text = s.Complete(r.Command)
+	default:
+		text, err = s.Run(r.Command, Options{JSON: r.JSON, Asks: r.Asks, Confirmed: r.Confirmed, Script: r.Script})
+		var q *Confirm
+		if err != nil {
+			a.OK, a.Confirm = false, errors.As(err, &q)
+			text += err.Error()
+		}
+	}
+	a.Hostname, a.Prompt, a.Config = x.x.Control.Snapshot().Hostname, s.Prompt(), s.Configuring()
+	answer(conn, a, text)
 }
 
 // answer writes in parts: each has the time limit, so that a slow but reading client
 // of a long table isn't cut off.
-func answer(conn net.Conn, ok bool, host, text string) {
-	head, err := json.Marshal(Answer{OK: ok, Hostname: host, Length: len(text)})
+func answer(conn net.Conn, a Answer, text string) {
+	a.Length = len(text)
+	head, err := json.Marshal(a)
 	if err != nil {
 		return
 	}

@@ -172,7 +172,7 @@ func TestJSONIsTheSnapshotAndClearReachesTheDaemon(t *testing.T) {
 	if _, err := x.Run("clear crypto gdoi group nobody", false); err == nil {
 		t.Error("an unknown group was cleared")
 	}
-	if len(f.cleared) != 2 || f.cleared[0] != "" || f.cleared[1] != "getvpn1" {
-		t.Errorf("cleared %q", f.cleared)
+	if len(f.acted) != 2 || f.acted[0] != (Action{Verb: ActClearGroup}) || f.acted[1] != (Action{Verb: ActClearGroup, Group: "getvpn1"}) {
+		t.Errorf("%+v", f.acted)
 	}
 }

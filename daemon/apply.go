@@ -1,7 +1,9 @@
 package daemon
 
-// Following a changed configuration: groups whose setup changed are restarted, others
-// are left alone. A key server's group that restarts has new keys.
+// Following a changed configuration. A key server's group is told what changed and what
+// that asks for; it begins anew, with new keys, only when it has become another group.
+// A member whose setup changed is restarted; what it holds stays in use until it has
+// newer keys. Others are left alone.
 
 import (
 	"context"
@@ -11,7 +13,9 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"time"
 
+	"getvpn/cli"
 	"getvpn/config"
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
@@ -60,6 +64,7 @@ func (d *Daemon) Reload(source string) error {
 		if err := d.apply(c); err != nil {
 			return err
 		}
+		d.last = changed{cli.Caller{User: "root", Source: source}, time.Now()}
 	}
 	d.bus.Emit(event.ConfigChanged{Source: source, User: "root"})
 	return nil
@@ -75,10 +80,10 @@ func (d *Daemon) apply(c *config.Config) error {
 	}
 	old := d.cfg
 	d.partly = true
-	if err := d.change(p); err != nil {
+	if err := d.change(p, old); err != nil {
 		back, again := d.plan(old)
 		if again == nil {
-			again = d.change(back)
+			again = d.change(back, c)
 		}
 		d.cfg, d.partly = old, again != nil
 		if again != nil {
@@ -90,7 +95,8 @@ func (d *Daemon) apply(c *config.Config) error {
 	return nil
 }
 
-func (d *Daemon) change(p *plan) error {
+// change puts a plan in place of what was made from the configuration was.
+func (d *Daemon) change(p *plan, was *config.Config) error {
 	logging := d.cfg.Logging
 	if (d.ep == nil) || len(p.setups) > 0 && d.plane == nil {
 		// Sockets that were opened without a dataplane aren't exempt from its policy.
@@ -109,9 +115,10 @@ func (d *Daemon) change(p *plan) error {
 		if err := d.applyMembers(p.cfg, p.setups); err != nil {
 			return err
 		}
-		if err := d.applyServers(p.servers); err != nil {
+		if err := d.applyServers(p.servers, config.Diff(was, p.cfg)); err != nil {
 			return err
 		}
+		d.applyJoins(p.cfg)
 		d.tell(p.notes)
 		d.ep.SetConfig(p.ike)
 		d.cfg = p.cfg
@@ -254,17 +261,33 @@ func (d *Daemon) signer(name string) (*ks.Signer, error) {
 	return s, err
 }
 
-func (d *Daemon) applyServers(want map[string]*ks.Setup) error {
-	for n, g := range maps.Clone(d.groups) {
-		if s, ok := want[n]; ok && reflect.DeepEqual(s, g.setup) {
-			delete(want, n)
+// applyServers brings the key server's groups to want. effects is what each changed
+// group's change asks for.
+func (d *Daemon) applyServers(want map[string]*ks.Setup, effects map[string]config.Effects) error {
+	for _, n := range slices.Sorted(maps.Keys(d.groups)) {
+		g, s := d.groups[n], want[n]
+		e := effects[n]
+		switch {
+		case s != nil && reflect.DeepEqual(s, g.setup):
 			continue
+		case s != nil && !e.Restart:
+			if err := g.group.Apply(s, e); err != nil {
+				return fmt.Errorf("group %s: %w", n, err)
+			}
+			g.setup = s
+			d.log.Info("group changed", "group", n, "effects", e.String())
+			continue
+		case s == nil:
+			g.group.Retire() // members of a group that begins anew aren't told: they go on to the end of their keys
 		}
 		g.stop()
 		d.srv.Remove(g.group)
 		delete(d.groups, n)
 	}
 	for _, n := range slices.Sorted(maps.Keys(want)) {
+		if d.groups[n] != nil {
+			continue
+		}
 		g, err := d.srv.Add(want[n])
 		if err != nil {
 			return err

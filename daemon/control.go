@@ -21,8 +21,19 @@ import (
 
 var _ cli.Control = (*Daemon)(nil)
 
-// Snapshot is the model as it is now, with the dataplane's counters of this moment.
+// Snapshot is the model as it is now, with the dataplane's counters of this moment,
+// less what they were when they were cleared.
 func (d *Daemon) Snapshot() *model.Snapshot {
+	s := d.snapshot()
+	d.mu.Lock()
+	zero := d.zero
+	d.mu.Unlock()
+	zero.since(s)
+	return s
+}
+
+// snapshot is a copy whose members' SAs may be changed.
+func (d *Daemon) snapshot() *model.Snapshot {
 	d.mu.Lock()
 	p := d.plane
 	d.mu.Unlock()
@@ -55,32 +66,6 @@ func (d *Daemon) RunningConfig() *config.Config {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cfg
-}
-
-// ClearGDOI makes members of the group register again (what they hold stays in use
-// until then) and empties the member list of a key server's group, whose keys stay:
-// without a rekey message nobody would learn of new ones. An empty name means every
-// group.
-func (d *Daemon) ClearGDOI(group string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	found := group == ""
-	for n, m := range d.members {
-		if group == "" || n == group {
-			m.member.Clear()
-			found = true
-		}
-	}
-	for n, g := range d.groups {
-		if group == "" || n == group {
-			g.group.ClearMembers()
-			found = true
-		}
-	}
-	if !found {
-		return fmt.Errorf("group %s doesn't exist", group)
-	}
-	return nil
 }
 
 // listenControl opens the control socket, which only this user and group may use. One

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"getvpn/cli"
 	"getvpn/config"
 	"getvpn/gdoi"
 	"getvpn/gdoi/gm"
@@ -90,7 +91,10 @@ type Daemon struct {
 	signers map[string]*ks.Signer
 	groups  map[string]*ksRun
 	members map[string]*gmRun
-	end     context.CancelFunc // of the helpers of this run
+	joins   map[handJoin]func() // how each is left
+	last    changed             // who changed the configuration last
+	zero    cleared             // packet counters when they were cleared
+	end     context.CancelFunc  // of the helpers of this run
 	helpers sync.WaitGroup
 }
 
@@ -174,7 +178,8 @@ func Start(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{random: machine.NewRandom(rand.Reader), lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
-		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}}
+		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: map[handJoin]func(){},
+		last: changed{cli.Caller{User: "root", Source: "startup"}, time.Now()}}
 	d.startSinks(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -260,12 +265,13 @@ func (d *Daemon) up(p *plan) error {
 	if err := d.openEndpoint(p); err != nil {
 		return err
 	}
-	if err := d.applyServers(p.servers); err != nil {
+	if err := d.applyServers(p.servers, nil); err != nil {
 		return err
 	}
 	for n, m := range members {
 		d.run(n, m)
 	}
+	d.applyJoins(p.cfg)
 	return nil
 }
 
@@ -331,7 +337,7 @@ func (d *Daemon) openEndpoint(p *plan) error {
 	}
 	d.ep = ep
 	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: d.random, Files: ks.Disk{},
-		Dir: d.o.StateDir, Machine: ks.MachineGeneration()})
+		Dir: d.o.StateDir, Machine: ks.MachineGeneration(), Clock: d.o.clock, Push: ep})
 	ep.HandlePull(d.srv.HandlePull)
 	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil
@@ -384,6 +390,7 @@ func (d *Daemon) down(keepPolicy bool) error {
 		g.stop()
 		delete(d.groups, n)
 	}
+	d.leaveAll()
 	if d.ep != nil {
 		errs = append(errs, d.ep.Close())
 		d.ep = nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"getvpn/cli"
@@ -13,13 +14,45 @@ import (
 	"getvpn/model"
 )
 
-type daemon struct{}
+// daemon is one with a configuration and nothing else.
+type daemon struct {
+	mu    sync.Mutex
+	conf  *config.Config
+	acted []cli.Action
+	saved int
+}
 
-func (daemon) Snapshot() *model.Snapshot     { return &model.Snapshot{Hostname: "gm1"} }
-func (daemon) RunningConfig() *config.Config { return config.New() }
-func (daemon) ClearGDOI(string) error        { return nil }
+func (d *daemon) Snapshot() *model.Snapshot {
+	return &model.Snapshot{Hostname: d.RunningConfig().Hostname}
+}
+
+func (d *daemon) RunningConfig() *config.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.conf
+}
+
+func (d *daemon) Apply(base, next *config.Config, by cli.Caller) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if base != d.conf {
+		return &cli.Changed{By: by}
+	}
+	d.conf = next
+	return nil
+}
+
+func (d *daemon) Save(cli.Caller) error { d.saved++; return nil }
+
+func (d *daemon) Act(a cli.Action, _ cli.Caller) error { d.acted = append(d.acted, a); return nil }
 
 func socket(t *testing.T) string {
+	t.Helper()
+	path, _ := withDaemon(t)
+	return path
+}
+
+func withDaemon(t *testing.T) (string, *daemon) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
@@ -27,8 +60,34 @@ func socket(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go cli.Serve(l, daemon{})
-	return path
+	d := &daemon{conf: config.New()}
+	d.conf.Hostname = "gm1"
+	go cli.Serve(l, d)
+	return path, d
+}
+
+// Configuration by -c and by standard input: applied at the end, refused with the line,
+// dropped when it isn't left.
+func TestConfigurationFromScripts(t *testing.T) {
+	s, d := withDaemon(t)
+	if n, out, errs := call("", "--socket", s, "-c", "configure terminal", "-c", "hostname ks1", "-c", "ip cef", "-c", "end", "-c", "write memory"); n != 0 || d.RunningConfig().Hostname != "ks1" || d.saved != 1 {
+		t.Errorf("%d %q %q", n, out, errs)
+	}
+	if n, _, errs := call("", "--socket", s, "-c", "conf t\nhostname ks2"); n != 1 || d.RunningConfig().Hostname != "ks1" || !strings.Contains(errs, "end in configuration mode") {
+		t.Errorf("%d %q", n, errs)
+	}
+	n, out, _ := call("", "--socket", s, "-c", "conf t", "-c", "hostname ks3", "-c", "crypto isakmp key hunter2 adress 10.0.0.1", "-c", "end")
+	if n != 1 || d.RunningConfig().Hostname != "ks1" || !strings.Contains(out, "^") || strings.Contains(out, "hunter2") {
+		t.Errorf("%d %q", n, out)
+	}
+	n, out, _ = call("configure terminal\ninterface eth0\nip tcp adjust-mss 1360\nexit\nhostname ks4\nend\n", "--socket", s)
+	want := "ks1#Enter configuration commands, one per line.  End with CNTL/Z.\nks1(config)#ks1(config-if)#ks1(config-if)#ks1(config)#ks4(config)#ks4#\n"
+	if n != 0 || out != want || d.RunningConfig().Hostname != "ks4" {
+		t.Errorf("%d %q\nwant %q", n, out, want)
+	}
+	if n, _, _ := call("conf t\nhostname ks5\nnonsense\n", "--socket", s); n != 1 || d.RunningConfig().Hostname != "ks4" {
+		t.Errorf("%d", n)
+	}
 }
 
 func call(in string, args ...string) (int, string, string) {
