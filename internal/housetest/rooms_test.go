@@ -51,6 +51,7 @@ var rooms = []room{
 	{"internal/golden", nil, "a test helper, without dependencies"},
 	{"internal/housetest", nil, "reads sources, calls none of them"},
 	{"internal/memnet", nil, "a network for tests: ike's own tests use it, so it may name nobody's types"},
+	{"internal/sim", []string{"internal/memnet", "ipsec", "ipsec/dataplane", "model"}, "a dataplane for tests: it takes policy as the real one does and knows no engine"},
 	{"internal/lab", nil, "drives the built programs from outside, as a user does"},
 	{"test", []string{"*"}, "judges everything"},
 	{"bench", []string{"*"}, "measures everything"},

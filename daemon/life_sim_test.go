@@ -1,0 +1,372 @@
+package daemon
+
+// Simulations of a group's life: whole daemons from their configuration files over a
+// network in memory, each member with a dataplane in software, constant traffic between
+// their hosts, and a fake clock. What a test does reads as what an operator does:
+// configure, command, cut a cable, restart, wait.
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"getvpn/gdoi/isakmp"
+	"getvpn/internal/clock"
+	"getvpn/internal/memnet"
+	"getvpn/internal/sim"
+	"getvpn/ipsec"
+	"getvpn/ipsec/dataplane"
+	"getvpn/model"
+	"getvpn/model/event"
+)
+
+// life is a simulation.
+type life struct {
+	t       *testing.T
+	dir     string
+	net     *memnet.Network // control
+	core    *sim.Core       // data
+	traffic *sim.Traffic
+	nodes   []*simNode
+
+	mu     sync.Mutex
+	pushes []push
+}
+
+// push is a rekey on the wire.
+type push struct {
+	at       time.Time
+	from, to netip.AddrPort
+	cookies  [16]byte
+	data     []byte
+}
+
+// simNode is a device; it outlives its daemon.
+type simNode struct {
+	l     *life
+	name  string
+	addr  netip.Addr
+	site  *sim.Site // nil: a key server
+	clock *clock.Fake
+	d     *Daemon // nil: it is down
+	out   *bytes.Buffer
+
+	mu     sync.Mutex
+	events []event.Record
+}
+
+// lively runs f in a simulation whose control network does as link says.
+func lively(t *testing.T, seed uint64, link memnet.Link, f func(*life)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		l := &life{t: t, dir: dir, net: memnet.New(seed), core: sim.NewCore(seed, memnet.Link{Delay: 2 * time.Millisecond, Jitter: 5 * time.Millisecond})}
+		l.net.SetAll(link)
+		l.net.Watch(l.watch)
+		l.traffic = sim.NewTraffic(l.core)
+		defer l.end()
+		f(l)
+	})
+}
+
+// netipAny stands for every host of the network.
+var netipAny netip.Addr
+
+// calm is a control network without faults.
+var calm = memnet.Link{Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond}
+
+// rough is one with the faults of issue 5's proof.
+var rough = memnet.Link{Delay: 5 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.01, Duplicate: 0.02, Reorder: 0.02}
+
+func (l *life) end() {
+	l.traffic.Stop()
+	for _, n := range l.nodes {
+		n.stop()
+	}
+	l.core.Close()
+	synctest.Wait()
+	if l.t.Failed() {
+		for _, n := range l.nodes {
+			l.t.Logf("console of %s\n%s", n.name, tail(n.out.String(), 60))
+		}
+	}
+}
+
+// tail is the last n lines.
+func tail(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// watch remembers rekeys.
+func (l *life) watch(d memnet.Datagram) {
+	b := d.Data
+	if len(b) < isakmp.HeaderLen || b[18] != byte(isakmp.GroupKeyPush) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pushes = append(l.pushes, push{time.Now(), d.Remote, d.Local, [16]byte(b[:16]), bytes.Clone(b)})
+}
+
+// rekeys are the rekeys on the wire since t that left a key server.
+func (l *life) rekeys(since time.Time) (out []push) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.pushes {
+		if !p.at.Before(since) && l.isKS(p.from.Addr()) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (l *life) isKS(a netip.Addr) bool {
+	for _, n := range l.nodes {
+		if n.addr == a {
+			return n.site == nil
+		}
+	}
+	return false
+}
+
+// ks starts a key server, gm a member whose hosts are 10.0.N.0/24 for the N of its
+// address.
+func (l *life) ks(name, addr, conf string) *simNode { return l.node(name, addr, conf, false) }
+func (l *life) gm(name, addr, conf string) *simNode { return l.node(name, addr, conf, true) }
+
+// members starts n members with the same configuration and flows between all of them.
+func (l *life) members(n int, conf string) (out []*simNode) {
+	var sites []*sim.Site
+	for i := 1; i <= n; i++ {
+		m := l.gm(fmt.Sprintf("gm%d", i), fmt.Sprintf("198.51.100.%d", i), conf)
+		out = append(out, m)
+		sites = append(sites, m.site)
+	}
+	l.traffic.Pairs(sites...)
+	return out
+}
+
+func (l *life) node(name, addr, conf string, member bool) *simNode {
+	l.t.Helper()
+	n := &simNode{l: l, name: name, addr: netip.MustParseAddr(addr), clock: clock.NewFake(), out: &bytes.Buffer{}}
+	if member {
+		a := n.addr.As4()
+		s, err := l.core.Site(name, n.clock, netip.AddrFrom4([4]byte{10, 0, a[3], 1}))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		n.site = s
+		l.traffic.Listen(s)
+	}
+	n.write(conf)
+	l.nodes = append(l.nodes, n)
+	n.start()
+	return n
+}
+
+func (n *simNode) file() string { return filepath.Join(n.l.dir, n.name+".conf") }
+
+func (n *simNode) write(conf string) {
+	n.l.t.Helper()
+	if err := os.WriteFile(n.file(), []byte(conf), 0o600); err != nil {
+		n.l.t.Fatal(err)
+	}
+}
+
+// start brings the daemon up, on the state that an earlier one left.
+func (n *simNode) start() {
+	n.l.t.Helper()
+	d, err := Start(n.options())
+	if err != nil {
+		n.l.t.Fatalf("%s: %v\n%s", n.name, err, n.out)
+	}
+	n.d = d
+	sub := d.bus.Subscribe("simulation", 1<<16)
+	go func() {
+		for r := range sub.C() {
+			n.mu.Lock()
+			n.events = append(n.events, r)
+			n.mu.Unlock()
+		}
+	}()
+}
+
+func (n *simNode) options() Options {
+	return Options{ConfigFile: n.file(), StateDir: filepath.Join(n.l.dir, n.name), Console: n.out, addrs: fixedAddr(n.addr),
+		listen: host(n.l.net, n.addr), openPlane: func(o dataplane.Options) (Plane, error) { return n.site.Open(o), nil }}
+}
+
+// stop ends the daemon, as a package upgrade would.
+func (n *simNode) stop() {
+	n.l.t.Helper()
+	if n.d == nil {
+		return
+	}
+	if err := n.d.Stop(); err != nil {
+		n.l.t.Errorf("%s: %v", n.name, err)
+	}
+	n.d = nil
+}
+
+// restart is stop, a pause, start.
+func (n *simNode) restart(pause time.Duration) {
+	n.stop()
+	time.Sleep(pause)
+	n.start()
+}
+
+// reconfigure replaces old by new in the configuration file and applies it.
+func (n *simNode) reconfigure(pairs ...string) {
+	n.l.t.Helper()
+	b, err := os.ReadFile(n.file())
+	if err != nil {
+		n.l.t.Fatal(err)
+	}
+	n.write(edit(n.l.t, string(b), pairs...))
+	if err := n.d.Reload("simulation"); err != nil {
+		n.l.t.Fatalf("%s: %v", n.name, err)
+	}
+	synctest.Wait()
+}
+
+// edit replaces text that must be there, pair by pair.
+func edit(t *testing.T, conf string, pairs ...string) string {
+	t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(conf, pairs[i]) {
+			t.Fatalf("no %q in\n%s", pairs[i], conf)
+		}
+		conf = strings.Replace(conf, pairs[i], pairs[i+1], 1)
+	}
+	return conf
+}
+
+// run lets time pass.
+func (l *life) run(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// wait runs until ok, at most for d of fake time.
+func (l *life) wait(d time.Duration, what string, ok func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(d); ; l.run(50 * time.Millisecond) {
+		synctest.Wait()
+		if ok() {
+			return
+		}
+		if !time.Now().Before(end) {
+			l.t.Fatalf("not within %v: %s", d, what)
+		}
+	}
+}
+
+// registered waits until each member sends protected.
+func (l *life) registered() {
+	l.t.Helper()
+	for _, n := range l.nodes {
+		if n.site != nil && n.d != nil {
+			l.wait(time.Minute, n.name+" is registered", func() bool { return n.spi() != 0 })
+		}
+	}
+}
+
+// flow starts traffic from a clean count.
+func (l *life) flow(every time.Duration) {
+	l.traffic.Reset()
+	l.traffic.Start(every)
+}
+
+// flawless ends traffic and wants that nothing happened to any packet of it.
+func (l *life) flawless() sim.Report {
+	l.t.Helper()
+	l.traffic.Stop()
+	r := l.traffic.Report()
+	if err := r.Flawless(); err != nil {
+		l.t.Error(err)
+	}
+	return r
+}
+
+// spi is what the member sends with by the first permit of its list; 0: nothing.
+func (n *simNode) spi() uint32 {
+	p, _ := n.site.Policy("G")
+	for _, e := range p.Entries {
+		if e.ACE.Action == ipsec.Permit {
+			return e.SPI
+		}
+	}
+	return 0
+}
+
+// group is the key server's or the member's view of the group.
+func (n *simNode) served() model.KSGroup {
+	for _, g := range n.d.store.Load().KeyServers {
+		if g.Name == "G" {
+			return g
+		}
+	}
+	return model.KSGroup{}
+}
+
+func (n *simNode) member() model.GMGroup {
+	for _, g := range n.d.store.Load().Members {
+		if g.Name == "G" {
+			return g
+		}
+	}
+	return model.GMGroup{}
+}
+
+// told are the events of type E since t.
+func told[E event.Event](n *simNode, since time.Time) (out []E) {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.events {
+		if e, ok := r.Event.(E); ok && !r.At.Before(since) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Configurations that the tests start from and edit.
+const (
+	lifeKS = common + `hostname ks
+crypto ipsec transform-set T esp-gcm 128
+crypto ipsec profile P
+ set security-association lifetime seconds 3600
+ set transform-set T
+crypto gdoi group G
+ identity number 1
+ server local
+  sa ipsec 1
+   profile P
+   match address ipv4 A
+   replay counter window-size 64
+  address ipv4 192.0.2.1
+ip access-list extended A
+ deny tcp any any eq 22
+ permit ip 10.0.0.0 0.255.255.255 10.0.0.0 0.255.255.255
+end
+`
+	lifeGM = common + `hostname gm
+crypto gdoi group G
+ identity number 1
+ server address ipv4 192.0.2.1
+crypto map M 10 gdoi
+ set group G
+interface wan
+ crypto map M
+end
+`
+)
