@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/memnet"
+	"getvpn/model"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -263,4 +265,30 @@ func TestPushBehindANAT(t *testing.T) {
 			t.Errorf("%s: %v", a, !want)
 		}
 	}
+}
+
+// A flood for nobody is shown, and costs a publication a second, not one a datagram.
+func TestPushFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := model.NewStore(model.Snapshot{})
+		e := endpoint(t, memnet.New(1), "192.0.2.1", &Config{}, func(o *Options) { o.Store = store })
+		defer e.Close()
+		synctest.Wait()
+		before := store.Load().Generation
+		d := Datagram{Data: pushMessage(t, isakmp.GroupKeyPush), Remote: netip.MustParseAddrPort("192.0.2.9:848"), Local: netip.MustParseAddrPort("192.0.2.1:848")}
+		for range 3 {
+			for range 1000 {
+				e.receive(e.conns[0], d)
+			}
+			time.Sleep(floodEvery)
+			synctest.Wait()
+		}
+		s := store.Load()
+		if got := s.IKE.Drops[string(DropPush)]; got != 3000 {
+			t.Errorf("%d shown", got)
+		}
+		if n := s.Generation - before; n == 0 || n > 6 {
+			t.Errorf("%d publications in 3 s", n)
+		}
+	})
 }
