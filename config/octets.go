@@ -87,7 +87,10 @@ func attrOctets(t *ipsec.Transform, s *SAIPsec, interop bool) int {
 	if interop {
 		return n
 	}
-	n += 8 + 8 // anti-replay, age
+	n += 4 + 8 // anti-replay, age
+	if s.Replay.Mode != ipsec.ReplayNone {
+		n += 4
+	}
 	if s.Tag || s.Replay.Mode == ipsec.ReplayTime {
 		n += 8
 	}
