@@ -292,3 +292,23 @@ func TestPushFlood(t *testing.T) {
 		}
 	})
 }
+
+// A multicast rekey gets further than the first router.
+func TestMulticastHops(t *testing.T) {
+	for bind, opt := range map[string][2]int{"127.0.0.1:0": {unix.IPPROTO_IP, unix.IP_MULTICAST_TTL}, "[::1]:0": {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}} {
+		c, err := listenUDP(netip.MustParseAddrPort(bind), nil)
+		if err != nil {
+			t.Skip(err)
+		}
+		defer c.Close()
+		rc, err := c.(*udpConn).c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var hops int
+		var serr error
+		if err := errors.Join(rc.Control(func(fd uintptr) { hops, serr = unix.GetsockoptInt(int(fd), opt[0], opt[1]) }), serr); err != nil || hops != multicastHops {
+			t.Errorf("%s: %d hops, %v", bind, hops, err)
+		}
+	}
+}
