@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -704,17 +705,24 @@ func TestAcceptablePolicy(t *testing.T) {
 }
 
 type joiner struct {
+	mu     sync.Mutex
 	joined map[membership]int
 	fail   error
 }
 
 func (j *joiner) Join(iface string, group, source netip.Addr) (func(), error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.fail != nil {
 		return nil, j.fail
 	}
 	k := membership{iface, group, source}
 	j.joined[k]++
-	return func() { j.joined[k]-- }, nil
+	return func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.joined[k]--
+	}, nil
 }
 
 // Rekeys by multicast: any source, or the key server's in the ranges where one must be
@@ -730,7 +738,9 @@ func TestMulticastRekeys(t *testing.T) {
 		if n, e := has[event.GMJoinFailed](w.records()); n != 1 || e.Address != s.kek.Dst.Addr() || e.Interface != "eth0" {
 			t.Errorf("%d, %+v", n, e)
 		}
+		j.mu.Lock()
 		j.fail = nil
+		j.mu.Unlock()
 		time.Sleep(rejoin)
 		synctest.Wait()
 		asm := membership{"eth0", netip.MustParseAddr("239.1.1.1"), netip.Addr{}}

@@ -93,6 +93,8 @@ func newServer(t *testing.T, kekLife time.Duration) *server {
 }
 
 func (s *server) newKEK(t *testing.T, life time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	der, err := x509.MarshalPKIXPublicKey(&s.key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +115,8 @@ func (s *server) sa() gdoi.RekeySA {
 
 // tek makes a data SA now.
 func (s *server) tek(spi uint32, life time.Duration) policy.TEK {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	x := tekOf(spi, life)
 	x.HasAge = true
 	s.made[spi] = time.Now()
