@@ -329,11 +329,50 @@ func TestSADB(t *testing.T) {
 	if b, err := db.Install(other, t0); err != nil || a == b {
 		t.Errorf("same SPI, another key: %v", err)
 	}
-	if gone := db.Sweep(t0.Add(90*time.Minute), time.Hour); len(gone) != 0 {
-		t.Error("forgotten too early")
+	// One stays in use; the other is buried when it has been unused for the grace.
+	const grace = time.Minute
+	used := func(sa *SA) bool { return sa != a }
+	for _, at := range []time.Duration{0, grace - 1} {
+		if gone := db.Retire(used, t0.Add(at), grace, time.Hour); len(gone) != 0 {
+			t.Errorf("buried after %v", at)
+		}
 	}
-	if gone := db.Sweep(t0.Add(2*time.Hour), time.Hour); len(gone) != 2 || len(db.m) != 0 {
-		t.Errorf("%d forgotten", len(gone))
+	s := mustSealer(t, a)
+	s.Reserve(100)
+	if gone := db.Retire(used, t0.Add(grace), grace, time.Hour); len(gone) != 1 || gone[0] != a {
+		t.Errorf("%d buried", len(gone))
+	}
+	if live, remembered := db.Live(); live != 1 || remembered != 1 {
+		t.Errorf("%d live, %d remembered", live, remembered)
+	}
+	if _, why := s.Reserve(1); why != DropSeqLimit {
+		t.Errorf("a sealer of a buried SA got a number: %v", why)
+	}
+	if _, err := a.NewOpener(); err == nil {
+		t.Error("the keys are there still")
+	}
+	// The same TEK again goes on behind the numbers that were taken.
+	b, err := db.Install(testTEK(tr, 1), t0.Add(grace))
+	if err != nil || b == a {
+		t.Fatalf("again: %v", err)
+	}
+	p := sealOne(t, mustSealer(t, b), ip4(40))
+	if seq, iv := binary.BigEndian.Uint32(p[24:]), binary.BigEndian.Uint64(p[28:]); seq != 101 || iv != 0x102<<40|101 {
+		t.Errorf("again: number %d, IV %x", seq, iv)
+	}
+	// Forgotten is it when its life, the longest that it ever had, is an hour ago.
+	none := func(*SA) bool { return false }
+	db.Retire(none, t0.Add(grace), grace, time.Hour)
+	if gone := db.Retire(none, t0.Add(2*grace), grace, time.Hour); len(gone) != 2 {
+		t.Errorf("%d buried", len(gone))
+	}
+	db.Retire(none, t0.Add(2*time.Hour), grace, time.Hour)
+	if _, remembered := db.Live(); remembered != 2 {
+		t.Errorf("%d remembered", remembered)
+	}
+	db.Retire(none, t0.Add(2*time.Hour+1), grace, time.Hour)
+	if live, remembered := db.Live(); live+remembered != 0 {
+		t.Errorf("%d live, %d remembered", live, remembered)
 	}
 	if _, err := db.Install(testTEK(tr, 1), t0.Add(2*time.Hour)); err == nil {
 		t.Error("an expired TEK came back")

@@ -68,14 +68,17 @@ func (s *sendState) sidStates(bits int, sids []uint32) ([]*sidState, error) {
 	for _, sid := range sids {
 		st := s.known[sid]
 		if st == nil {
-			last := uint64(1)<<(64-bits) - 1
-			st = &sidState{sid: sid, base: uint64(sid) << (64 - bits), last: last,
-				soft: last / softDenominator * softNumerator}
+			st = newSID(sid, bits)
 			s.known[sid] = st
 		}
 		out = append(out, st)
 	}
 	return out, nil
+}
+
+func newSID(sid uint32, bits int) *sidState {
+	last := uint64(1)<<(64-bits) - 1
+	return &sidState{sid: sid, base: uint64(sid) << (64 - bits), last: last, soft: last / softDenominator * softNumerator}
 }
 
 // take adds n to a counter that may go up to last and returns the first of the

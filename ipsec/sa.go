@@ -80,7 +80,9 @@ type Counters struct {
 // NewSA makes the run-time object of a TEK. A TEK whose (SPI, key) has one already
 // must go to its Merge instead: a second object would start its counters anew (SADB
 // sees to it).
-func NewSA(t TEK, now time.Time) (*SA, error) {
+func NewSA(t TEK, now time.Time) (*SA, error) { return newSA(t, now, nil) }
+
+func newSA(t TEK, now time.Time, left *grave) (*SA, error) {
 	if err := t.Transform.Validate(); err != nil {
 		return nil, err
 	}
@@ -92,6 +94,9 @@ func NewSA(t TEK, now time.Time) (*SA, error) {
 	}
 	sa := &SA{spi: t.SPI, tr: t.Transform, key: t.Key.Clone(), authKey: t.AuthKey.Clone()}
 	sa.send.init(t.FirstSeq)
+	if left != nil {
+		sa.send.revive(left)
+	}
 	sa.recv.init(&sa.stats.maxLate)
 	if err := sa.merge(t, now); err != nil {
 		return nil, err

@@ -79,7 +79,9 @@ func (d *Dataplane) watchRefused() {
 		case <-tick.C:
 			d.mu.Lock()
 			if !d.closed {
-				d.reportRefused(time.Now())
+				now := time.Now()
+				d.reportRefused(now)
+				d.retire(now)
 			}
 			d.mu.Unlock()
 		case <-d.ending:

@@ -44,9 +44,14 @@ type Dataplane struct {
 // toldQueue bounds what waits for delivery: more is lost, since a worker never waits.
 const toldQueue = 256
 
-// keepExpired is how long an SA object outlives its TEK, lest a late copy of the TEK
-// starts its counters anew.
-const keepExpired = time.Hour
+const (
+	// keepUnused is how long an SA that no group has any more keeps its windows and
+	// keys: a member that clears a group and registers again finds them.
+	keepUnused = 5 * time.Minute
+	// keepExpired is how long it is known how far a TEK was used after its life, lest a
+	// late copy of it starts its counters anew.
+	keepExpired = time.Hour
+)
 
 // Open prepares steering. Nothing is attached until Install names an interface;
 // what an earlier process left pinned in BPFDir stays in force until then.
@@ -303,10 +308,20 @@ func (d *Dataplane) expire() {
 			p.fail(p.install())
 		}
 	}
-	for _, sa := range d.sas.Sweep(now, keepExpired) {
+	d.schedule()
+}
+
+// retire lets go of SAs that no group has had for a while.
+func (d *Dataplane) retire(now time.Time) {
+	used := map[*ipsec.SA]bool{}
+	for _, p := range d.ports {
+		for _, s := range p.sas {
+			used[s.SA] = true
+		}
+	}
+	for _, sa := range d.sas.Retire(func(sa *ipsec.SA) bool { return used[sa] }, now, keepUnused, keepExpired) {
 		delete(d.sharing, sa)
 	}
-	d.schedule()
 }
 
 // linksChanged follows interfaces that come, go and change.
