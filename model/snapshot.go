@@ -60,7 +60,9 @@ type KEK struct {
 	Unicast   bool
 	Lifetime  time.Duration
 	Expires   time.Time
+	RekeyAt   time.Time // at a key server: when its successor is sent; zero: not planned
 	Seq       uint32
+	Public    []byte // the key that verifies rekeys, DER SubjectPublicKeyInfo; nil: not known
 }
 
 // KSPolicy is one "sa ipsec" entry with its TEKs, newest first.
@@ -100,8 +102,10 @@ type TEK struct {
 	Direction string
 	Interface string
 	SIDs      []uint32
-	Sending   bool // at a member: some permit is sent with it now
-	Replaced  bool // at a member: the key server has replaced it
+	Tag       bool      // packets carry a security group tag
+	RekeyAt   time.Time // at a key server: when its successor is sent; zero: not planned
+	Sending   bool      // at a member: some permit is sent with it now
+	Replaced  bool      // at a member: the key server has replaced it
 	SA        SACounters
 }
 

@@ -47,7 +47,10 @@ func (g *Group) publish(now time.Time) {
 	g.book.counts(k.Rejected)
 	if x := g.ring.kek; x != nil {
 		k.KEK = &model.KEK{SPI: x.spi, Algorithm: policy.CipherText(x.cipher), KeyBits: x.keyBits, SigHash: policy.SigHashText(x.hash),
-			SigBits: x.signer.Bits, Unicast: !x.multicast.IsValid(), Lifetime: x.lifetime, Expires: wall(x.expires), Seq: x.seq.last}
+			SigBits: x.signer.Bits, Unicast: !x.multicast.IsValid(), Lifetime: x.lifetime, Expires: wall(x.expires), Seq: x.seq.last, Public: x.signer.Public}
+		if g.rekeying() {
+			k.KEK.RekeyAt = wall(g.timing().kekDue(x))
+		}
 	}
 	if g.rekeying() {
 		k.NextRekey = wall(g.timing().next(g.ring, g.synced))
@@ -64,6 +67,9 @@ func (g *Group) publish(now time.Time) {
 					p.TEKs = append(p.TEKs, tekModel(t, &e, wall(t.expires)))
 				}
 			}
+			if len(p.TEKs) > 0 && g.rekeying() {
+				p.TEKs[0].RekeyAt = wall(g.timing().tekDue(g.ring.teks[i]))
+			}
 		}
 		k.Policies = append(k.Policies, p)
 	}
@@ -74,7 +80,7 @@ func tekModel(t *tek, e *SetupEntry, expires time.Time) model.TEK {
 	c, a := policy.KeyBytes(t.transform)
 	return model.TEK{SPI: t.spi, Transform: policy.TransformText(t.transform), KeyBytes: c, AuthBytes: a,
 		Tunnel: t.transform.Mode == ipsec.Tunnel, Lifetime: t.lifetime, Expires: expires,
-		Replay: policy.ReplayModel(t.replay), Direction: e.Direction.String()}
+		Replay: policy.ReplayModel(t.replay), Direction: e.Direction.String(), Tag: t.tag}
 }
 
 // with replaces the group of k's name, or adds it.

@@ -52,7 +52,7 @@ func KEKModel(k *KEK, unicast bool) *model.KEK {
 		return nil
 	}
 	return &model.KEK{SPI: k.SPI, Algorithm: CipherText(k.Cipher), KeyBits: k.KeyBits, SigHash: SigHashText(k.SigHash),
-		SigBits: k.SigBits, Unicast: unicast, Lifetime: k.Lifetime, Seq: k.Seq}
+		SigBits: k.SigBits, Unicast: unicast, Lifetime: k.Lifetime, Seq: k.Seq, Public: k.Public}
 }
 
 // ACEModels prints a list.
