@@ -41,7 +41,7 @@ func (s *ackSlot) renamed(alt netip.Addr) *ackSlot {
 
 // take counts the acknowledgement of st once; it says what was wrong with it.
 func (s *ackSlot) take(st uint64) ackDrop {
-	if st > s.sent.Load() || st>>32 == 0 {
+	if st > s.sent.Load() || st>>32 == 0 || uint32(st) == 0 {
 		return ackUnsolicited
 	}
 	for {

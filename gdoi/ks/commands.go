@@ -194,16 +194,11 @@ func (g *Group) Retire() {
 			j = g.job
 		}
 	})
-	for j != nil {
-		if !g.do(func() {
-			if g.job == nil {
-				j = nil
-			}
-		}) {
-			return
-		}
-		if j != nil {
-			time.Sleep(loopPause)
-		}
+	if j == nil {
+		return
+	}
+	select {
+	case <-j.done:
+	case <-g.done:
 	}
 }

@@ -212,6 +212,7 @@ func (g *Group) end() {
 	}
 	for _, k := range g.keks {
 		k.release()
+		k.seq.reserved = k.seq.last // an orderly end skips no number
 	}
 	if err := g.save(); err != nil {
 		g.s.o.Log.Warn("state", "group", g.Name(), "error", err)

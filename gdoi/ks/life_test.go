@@ -214,6 +214,8 @@ type life struct {
 	air *air
 	sub *event.Sub
 	gms []*fakeMember
+
+	cancel context.CancelFunc // of the group's actor
 }
 
 var testSigner = sync.OnceValue(func() *Signer {
@@ -253,11 +255,16 @@ func lifeSetup(tekLife time.Duration, r *SetupRekey) *Setup {
 
 func newLife(t *testing.T, setup *Setup) *life {
 	t.Helper()
+	return newLifeWith(t, setup, nil)
+}
+
+func newLifeWith(t *testing.T, setup *Setup, state Saver) *life {
+	t.Helper()
 	b := &bench{store: model.NewStore(model.Snapshot{}), disk: &memFiles{crash: func(string) error { return nil }}}
 	l := &life{bench: b, air: &air{acks: map[[2]isakmp.Cookie]func(ike.Datagram){}, members: map[netip.AddrPort][]*fakeMember{}}}
 	bus := event.NewBus()
 	l.sub = bus.Subscribe("test", 100000)
-	b.s = NewServer(Options{Store: b.store, Events: bus, Rand: rand.Reader, Files: b.disk, Dir: "d", Machine: "m", Push: l.air})
+	b.s = NewServer(Options{Store: b.store, Events: bus, Rand: rand.Reader, Files: b.disk, Dir: "d", Machine: "m", Push: l.air, State: state})
 	l.add(t, setup)
 	return l
 }
@@ -270,6 +277,7 @@ func (l *life) add(t *testing.T, setup *Setup) {
 	}
 	l.g = g
 	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
 	go g.Run(ctx)
 	t.Cleanup(func() { cancel(); <-g.done })
 }

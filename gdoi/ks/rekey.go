@@ -282,7 +282,7 @@ func (g *Group) tell(r *round, l *leg) {
 // run hands a transmission to a worker.
 func (g *Group) run(j *job) {
 	ctx, cancel := context.WithCancel(g.ctx)
-	j.stop, j.pseudo, j.now = cancel, g.pseudo, g.now
+	j.stop, j.pseudo, j.now, j.done = cancel, g.pseudo, g.now, make(chan struct{})
 	g.job = j
 	go func() {
 		res := j.work(ctx, g.s.o.Push, g.s.o.Rand)
@@ -296,6 +296,7 @@ func (g *Group) run(j *job) {
 // finished takes a worker's report.
 func (g *Group) finished(j *job, res report) {
 	j.stop()
+	close(j.done)
 	g.job = nil
 	now := g.now()
 	g.counters.RekeyDatagrams += uint64(res.sent)

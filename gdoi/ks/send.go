@@ -60,6 +60,7 @@ type job struct {
 	pseudo  pseudoClock
 	now     func() time.Time
 	stop    context.CancelFunc
+	done    chan struct{} // closed when the report has been taken
 }
 
 // report is what became of it.
