@@ -194,6 +194,23 @@ func (k *keyring) shorten(i int, now time.Time) {
 	}
 }
 
+// linger deletes all TEKs but the newest of the entry: members stop sending with them
+// once they may send with the newest one, and receive with them for that long.
+// Meanwhile they stay in what is sent and handed out, for who missed a message. It
+// returns their SPIs.
+func (k *keyring) linger(i int, now time.Time, d time.Duration) (gone []uint32) {
+	list := k.teks[i]
+	for j, t := range list[:max(0, len(list)-1)] {
+		gone = append(gone, t.spi)
+		if end := now.Add(d); end.Before(t.expires) {
+			c := *t
+			c.expires = end
+			list[j] = &c
+		}
+	}
+	return gone
+}
+
 // replace throws all TEKs but the newest of the entry away and returns their SPIs.
 func (k *keyring) replace(i int) []uint32 {
 	var gone []uint32

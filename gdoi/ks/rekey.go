@@ -88,7 +88,7 @@ func (g *Group) rekey(now time.Time, o order) error {
 	switch {
 	case o.replace:
 		for i := range ring.teks {
-			del.TEKs = append(del.TEKs, ring.replace(i)...)
+			del.TEKs = append(del.TEKs, ring.linger(i, now, g.lingers())...)
 		}
 	case o.shorten:
 		for i := range ring.teks {
@@ -108,7 +108,11 @@ func (g *Group) rekey(now time.Time, o order) error {
 	if top == nil {
 		return nil // a group that had no KEK has nobody to tell
 	}
-	r := &round{view: g.view(named), del: del, shorten: o.shorten, top: top.ord, targets: g.roster.all(), mode: o.mode}
+	v := g.view(named)
+	if o.replace {
+		v.activate, v.linger = g.activates(), g.lingers()
+	}
+	r := &round{view: v, del: del, shorten: o.shorten, top: top.ord, targets: g.roster.all(), mode: o.mode}
 	if ring.kek != nil {
 		r.brings = ring.kek.ord
 	}
@@ -510,7 +514,27 @@ type view struct {
 	teks    [][]*tek
 	kek     *kek
 	timed   bool // members need the pseudotime
+	// Of a policy that replaces another at once: see docs/rollover.md.
+	activate, linger time.Duration
 }
+
+// activates is how long after it was made a TEK that replaces another at once is sent
+// with: when a first retransmission has come too.
+func (g *Group) activates() time.Duration {
+	if n, every, _ := g.repeats(); n > 0 {
+		return every + activationMargin
+	}
+	return leastActivation
+}
+
+// lingers is how long a replaced TEK is received with.
+func (g *Group) lingers() time.Duration { return g.activates() + lingerMargin }
+
+const (
+	leastActivation  = 5 * time.Second
+	activationMargin = 2 * time.Second
+	lingerMargin     = 5 * time.Second
+)
 
 func (g *Group) view(ring *keyring) *view {
 	v := &view{entries: g.setup.Entries, teks: ring.clone().teks, kek: ring.kek, timed: syncOf(g.setup.Entries) > 0}
@@ -524,7 +548,7 @@ func (g *Group) view(ring *keyring) *view {
 
 // offer is the view at a moment.
 func (v *view) offer(now time.Time, pseudo time.Duration) *policy.Offer {
-	o := &policy.Offer{}
+	o := &policy.Offer{Activation: v.activate, Deactivation: v.linger}
 	for i, e := range v.entries {
 		var spis []uint32
 		for _, t := range v.teks[i] {

@@ -287,7 +287,9 @@ func Test_esp_12_ReplacedTEKEndsEarly(t *testing.T) {
 	})
 }
 
-// replace-now: the old TEKs are deleted by the message that brings the new ones.
+// replace-now: the old TEKs are deleted by the message that brings the new ones, and
+// linger for as long as members receive with them: who missed a message gets them with
+// the next one.
 func TestReplaceNow(t *testing.T) {
 	live(t, func() *Setup { return lifeSetup(time.Hour, unicast(2, 10*time.Second)) }, func(t *testing.T, l *life) {
 		m := l.join(t, 0)
@@ -296,18 +298,23 @@ func TestReplaceNow(t *testing.T) {
 			t.Fatal(err)
 		}
 		after(time.Second)
-		if r := m.last(); !slices.Equal(r.Delete.TEKs, old) || len(r.Offer.TEKs) != 1 || r.Offer.KEK != nil {
+		if r := m.last(); !slices.Equal(r.Delete.TEKs, old) || len(r.Offer.TEKs) != 2 || r.Offer.KEK != nil ||
+			r.Offer.Activation != 12*time.Second || r.Offer.Deactivation != 17*time.Second || r.Offer.TEKs[0].Lifetime != 17*time.Second {
 			t.Errorf("%+v", r)
 		}
-		if got := m.spis(); !slices.Equal(got, l.ringSPIs()) || len(got) != 1 {
+		if got := m.spis(); !slices.Equal(got, l.ringSPIs()) || len(got) != 2 {
 			t.Errorf("member %v, key server %v", got, l.ringSPIs())
 		}
 		for range 50 {
 			l.g.Rekey(true, true)
 			after(2 * time.Second)
 		}
-		if got := m.spis(); !slices.Equal(got, l.ringSPIs()) || len(got) != 1 || len(m.bad) != 0 {
+		if got := l.ringSPIs(); len(got) > 10 || len(m.bad) != 0 {
 			t.Errorf("after 50: %v %v", got, m.bad)
+		}
+		after(20 * time.Second)
+		if got := l.ringSPIs(); len(got) != 1 {
+			t.Errorf("20 s after the last one: %v", got)
 		}
 	})
 }
