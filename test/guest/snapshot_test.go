@@ -139,14 +139,22 @@ func (l *life) order(t *testing.T, command string) string {
 	return l.prompt(t)
 }
 
-// save writes all of the machine to file and lets it go on.
+// save writes all of the machine to file and lets it go on. It stands still for a moment
+// at the end, which must stay below what its hardware clock would give away.
 func (l *life) save(t *testing.T, file string) {
 	t.Helper()
-	l.order(t, `migrate "exec:cat > `+file+`"`)
+	l.order(t, `migrate -d "exec:cat > `+file+`"`)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); !strings.Contains(l.order(t, "info status"), "postmigrate"); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("the snapshot isn't there after a minute: %s", l.order(t, "info migrate"))
+		}
+	}
+	l.order(t, "cont")
 	if s := l.order(t, "info migrate"); !strings.Contains(s, "completed") {
 		t.Fatalf("the snapshot: %s", s)
 	}
-	l.order(t, "cont")
 }
 
 // tape is what the TAP saw.
@@ -289,7 +297,7 @@ func Test_esp_10_RestoredSnapshot(t *testing.T) {
 	g.save(t, file)
 	send(g)
 	after := c.want(t, "packets after the snapshot", burst)
-	must(t, g.Guest, "! grep MACHINE_RESTORED /log")
+	must(t, g.Guest, "! grep MACHINE_RESTORED /log") // a pause of 3 s would be taken for a restore
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
