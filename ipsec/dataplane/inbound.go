@@ -135,6 +135,9 @@ func (w *inWorker) packet(eth, ip []byte) {
 		return
 	}
 	sa := w.t.spis[e.SPI]
+	if sa == nil && w.newer() {
+		sa = w.t.spis[e.SPI]
+	}
 	if sa == nil {
 		w.c.drop(ipsec.DropUnknownSPI, 1)
 		return
@@ -158,7 +161,7 @@ func (w *inWorker) packet(eth, ip []byte) {
 		return
 	}
 	inner = inner[:p.len]
-	if !w.permitted(inner, p, sa.group) {
+	if !w.permitted(inner, p, sa.group) && !(w.newer() && w.t.spis[e.SPI] != nil && w.permitted(inner, p, w.t.spis[e.SPI].group)) {
 		w.c.drop(ipsec.DropInnerPolicy, 1)
 		return
 	}
@@ -172,6 +175,21 @@ func (w *inWorker) packet(eth, ip []byte) {
 		sgt = 0 // has no room in the mark: better no tag than another one
 	}
 	w.join.add(eth, inner, p, sgt)
+}
+
+// newer takes the present table in the middle of a batch, where the one that the batch
+// began with refuses, and reports whether it is another: frames that came after an
+// install must find what it installed.
+func (w *inWorker) newer() bool {
+	t := w.p.table.Load()
+	if t == w.t {
+		return false
+	}
+	w.t = t
+	if t.timed {
+		w.boot = w.p.d.clock.Boot()
+	}
+	return true
 }
 
 // permitted reports whether the group's policy protects what was inside, seen as the

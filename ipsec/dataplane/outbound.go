@@ -175,8 +175,19 @@ func (w *outWorker) frame(b []byte, sgt uint16) {
 	}
 }
 
-// judge finds the rule that protects the packet.
+// judge finds the rule that protects the packet: in the table that the batch began with,
+// and if that refuses, in the present one, by which the program may have judged.
 func (w *outWorker) judge(ip []byte, p *packet) (*sendRule, ipsec.DropReason) {
+	r, why := w.rule(ip, p)
+	if why != ipsec.DropNone && w.p.table.Load() != w.t {
+		w.flush() // what is in the slots belongs to the old one
+		w.begin()
+		r, why = w.rule(ip, p)
+	}
+	return r, why
+}
+
+func (w *outWorker) rule(ip []byte, p *packet) (*sendRule, ipsec.DropReason) {
 	keyOf(&w.key, ip, p)
 	a := w.cache.slot(&w.key)
 	if a.gen != w.t.gen || a.key != w.key {
