@@ -122,7 +122,7 @@ func startKS(t *testing.T, n *memnet.Network, a netip.Addr, psk, dir string, gro
 	k := &keyServer{node: newNode(t, n, a, psk)}
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel = cancel
-	k.srv = ks.NewServer(ks.Options{Store: k.store, Events: k.bus, Rand: rand.Reader, Files: ks.Disk{}, Dir: dir, Machine: "m"})
+	k.srv = ks.NewServer(ks.Options{Store: k.store, Events: k.bus, Rand: rand.Reader, Files: ks.Disk{}, Dir: dir, Machine: "m", Push: k.ep})
 	for _, s := range groups {
 		g, err := k.srv.Add(s)
 		if err != nil {
@@ -190,7 +190,7 @@ func startGM(t *testing.T, n *memnet.Network, a netip.Addr, psk string, joins ..
 	p := gm.NewEndpointPuller(m.ep, rand.Reader)
 	for i, j := range joins {
 		x := gm.New(gm.Options{Group: config.Group{Name: j.name, HasNumber: true, Number: j.number, Servers: j.servers, Interop: j.interop},
-			Attach: []gm.Attachment{{Interface: "eth0", MapName: "M", MapSeq: 10 * (i + 1)}}, Local: func(netip.Addr) netip.Addr { return a }, Puller: p, Inst: m.plane, Store: m.store, Events: m.bus})
+			Attach: []gm.Attachment{{Interface: "eth0", MapName: "M", MapSeq: 10 * (i + 1)}}, Local: func(netip.Addr) netip.Addr { return a }, Puller: p, Inst: m.plane, Rekeys: m.ep, Store: m.store, Events: m.bus})
 		if p := x.Prepare(); len(p) != 0 {
 			t.Fatal(p)
 		}
