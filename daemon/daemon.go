@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -92,6 +93,7 @@ type Daemon struct {
 	groups  map[string]*ksRun
 	members map[string]*gmRun
 	joins   map[handJoin]func() // how each is left
+	heard   *heard              // the joiner, nil when there is none
 	last    changed             // who changed the configuration last
 	zero    cleared             // packet counters when they were cleared
 	end     context.CancelFunc  // of the helpers of this run
@@ -180,6 +182,10 @@ func Start(o Options) (*Daemon, error) {
 	d := &Daemon{random: machine.NewRandom(rand.Reader), lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
 		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: map[handJoin]func(){},
 		last: changed{cli.Caller{User: "root", Source: "startup"}, time.Now()}}
+	if o.joiner != nil {
+		d.heard = &heard{Joiner: o.joiner}
+		d.o.joiner = d.heard
+	}
 	d.startSinks(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -284,12 +290,16 @@ func (d *Daemon) openDataplane(ctx context.Context, pl *plan) error {
 	if err := d.configure(pl.ifs); err != nil {
 		return err
 	}
+	var one sync.Mutex // the newest addresses are set last
 	local := func() {
-		if err := p.SetLocal(d.o.addrs.all()); err != nil {
+		one.Lock()
+		defer one.Unlock()
+		if err := p.SetLocal(slices.Concat(d.o.addrs.all(), d.heard.list())); err != nil {
 			d.log.Warn("local addresses", "error", err)
 		}
 	}
 	local()
+	d.heard.notify(local)
 	if err := d.o.addrs.watch(ctx.Done(), local); err != nil {
 		return fmt.Errorf("watching addresses: %w", err)
 	}
@@ -401,6 +411,7 @@ func (d *Daemon) down(keepPolicy bool) error {
 		d.end = nil
 	}
 	if d.plane != nil {
+		d.heard.notify(nil)
 		errs = append(errs, d.plane.Close(keepPolicy))
 		d.plane = nil
 	}
