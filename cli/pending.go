@@ -122,29 +122,28 @@ func diff(old, next string) string {
 	}
 	x, y := a[head:len(a)-tail], c[head:len(c)-tail]
 	var b strings.Builder
-	shown := map[int]bool{} // lines of next (or old, negative) printed as context
-	// context prints the openings of the blocks that line i of text is in.
-	context := func(text []string, i, sign int) {
-		var open []int
+	var path []string // the line printed last, below what its block opens with
+	emit := func(text []string, i int, mark string) {
+		if text[i] == "!" {
+			return
+		}
+		var open []string
 		in := indent(text[i])
 		for j := i - 1; j >= 0 && in > 0; j-- {
 			if n := indent(text[j]); n < in && text[j] != "!" {
-				open, in = append(open, j), n
+				open, in = append(open, text[j]), n
 			}
 		}
-		for _, j := range slices.Backward(open) {
-			if !shown[sign*(j+1)] {
-				shown[sign*(j+1)] = true
-				b.WriteString("  " + text[j] + "\n")
-			}
+		slices.Reverse(open)
+		same := 0
+		for same < len(open) && same < len(path) && open[same] == path[same] {
+			same++
 		}
-	}
-	emit := func(text []string, i, sign int, mark string) {
-		if text[i] != "!" {
-			context(text, i, sign)
-			shown[sign*(i+1)] = true
-			b.WriteString(mark + " " + text[i] + "\n")
+		for _, o := range open[same:] {
+			b.WriteString("  " + o + "\n")
 		}
+		path = append(open, text[i])
+		b.WriteString(mark + " " + text[i] + "\n")
 	}
 	l := longest(x, y)
 	i, j := 0, 0
@@ -153,10 +152,10 @@ func diff(old, next string) string {
 		case i < len(x) && j < len(y) && x[i] == y[j]:
 			i, j = i+1, j+1
 		case i < len(x) && (j == len(y) || l[i+1][j] >= l[i][j+1]):
-			emit(a, head+i, -1, "-")
+			emit(a, head+i, "-")
 			i++
 		default:
-			emit(c, head+j, 1, "+")
+			emit(c, head+j, "+")
 			j++
 		}
 	}

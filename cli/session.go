@@ -126,11 +126,13 @@ func (s *Session) configLine(line string, o Options) (string, error) {
 		if rest != "" && !strings.HasPrefix(rest, "interface ") {
 			return s.edit("no "+rest, o)
 		}
-	case "show":
+	case "show", "sho", "sh":
 		if out, ok := s.showConfiguration(rest); ok {
 			return out, nil
 		}
-		return s.exec(text, o)
+		if rest != "" { // alone it may be short for shutdown
+			return s.exec(text, o)
+		}
 	}
 	return s.edit(line, o)
 }

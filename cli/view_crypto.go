@@ -25,12 +25,37 @@ func (v *view) isakmpSA(detail bool) {
 		case !detail && !six:
 			v.line("dst             src             state          conn-id status")
 		}
+		for _, sa := range v.rekeySAs() {
+			if sa.Remote.Addr().Unmap().Is6() == six {
+				v.isakmpRow(&sa, detail)
+			}
+		}
 		for j := range v.s.IKE.SAs {
 			if sa := &v.s.IKE.SAs[j]; sa.Remote.Addr().Unmap().Is6() == six {
 				v.isakmpRow(sa, detail)
 			}
 		}
 	}
+}
+
+// rekeySAs are members' KEKs as rows of show crypto isakmp sa: the registration's SA may
+// be long gone while rekeys still come.
+func (v *view) rekeySAs() []model.IKESA {
+	var out []model.IKESA
+	for i := range v.s.Members {
+		g := &v.s.Members[i]
+		k := g.KEK
+		if k == nil || g.Status != model.Registered {
+			continue
+		}
+		auth := "rsa-sig"
+		if isCurve(k.SigBits) {
+			auth = "ecdsa-sig"
+		}
+		out = append(out, model.IKESA{ID: uint32(connID(k)), Local: netip.AddrPortFrom(v.rekeyTo(g), 848), Remote: netip.AddrPortFrom(v.rekeyFrom(g), 848),
+			State: "GDOI_REKEY", Encr: strings.ToLower(k.Algorithm), Hash: strings.ToLower(strings.TrimPrefix(k.SigHash, "HMAC_AUTH_")), Auth: auth, Expires: k.Expires})
+	}
+	return out
 }
 
 func (v *view) isakmpRow(sa *model.IKESA, detail bool) {

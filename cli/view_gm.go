@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"getvpn/model"
 )
@@ -48,13 +49,17 @@ func (v *view) gmGroup(g *model.GMGroup) {
 	}
 	v.line("")
 	v.gmInfo(g)
-	v.line("\n       allowable rekey cipher: any")
-	v.line("       allowable rekey hash  : any")
-	v.line("       allowable transformtag: any ESP\n")
+	v.line("\n       allowable rekey cipher: %s", allowed(g.AcceptCiphers, "any"))
+	v.line("       allowable rekey hash  : %s", allowed(g.AcceptHashes, "any"))
+	v.line("       allowable transformtag: %s\n", allowed(g.AcceptTransforms, "any ESP"))
 	v.line("    Rekeys cumulative")
 	v.line("       Total received        : %d", g.RekeysReceived)
-	v.line("       After latest register : %d", g.RekeysReceived)
-	v.line("       Rekey Acks sents      : %d\n", 0)
+	v.line("       After latest register : %d", g.RekeysSinceRegistration)
+	if g.KEK != nil && !g.KEK.Unicast {
+		v.line("       Rekey Received        : %s\n", v.lastRekey(g, "never"))
+	} else {
+		v.line("       Rekey Acks sents      : %d\n", g.AcksSent)
+	}
 	v.line(" ACL Downloaded From KS %s:", ip(g.RegisteredWith))
 	for _, e := range g.DownloadedACEs {
 		v.line("   access-list   %s", e.Text)
@@ -70,7 +75,7 @@ func (v *view) gmGroup(g *model.GMGroup) {
 	v.line("    Encrypt Algorithm        : %s", k.Algorithm)
 	v.line("    Key Size                 : %d", k.KeyBits)
 	v.line("    Sig Hash Algorithm       : %s", k.SigHash)
-	v.line("    Sig Key Length (bits)    : %d\n", 8*keyLength(k.SigBits))
+	v.line("    Sig Key Length (bits)    : %d\n", 8*publicLength(k))
 	v.line("TEK POLICY for the current KS-Policy ACEs Downloaded:")
 	last := ""
 	for i := range g.TEKs {
@@ -103,7 +108,7 @@ func (v *view) tek(t *model.TEK) {
 	default:
 		v.line("        Anti-Replay : Disabled")
 	}
-	v.line("        tag method : disabled")
+	v.line("        tag method : %s", map[bool]string{false: "disabled", true: "cts sgt"}[t.Tag])
 	v.line("        alg key size: %d (bytes)", t.KeyBytes)
 	v.line("        sig key size: %d (bytes)", t.AuthBytes)
 	v.line("        encaps: %s\n", encaps(t.Tunnel))
@@ -159,16 +164,39 @@ func (v *view) gmInfo(g *model.GMGroup) {
 		v.line("       Multicast rekey rcvd  : %d", g.RekeysReceived)
 	} else {
 		v.line("       Unicast rekey received: %d", g.RekeysReceived)
-		v.line("       Rekey ACKs sent       : %d", 0)
-		v.line("       Rekey Rcvd(hh:mm:ss)  : 00:00:00")
+		v.line("       Rekey ACKs sent       : %d", g.AcksSent)
+		v.line("       Rekey Rcvd(hh:mm:ss)  : %s", v.lastRekey(g, "00:00:00"))
 	}
 	v.line("       PFS Rekey received    : 0")
-	v.line("       DP Error Monitoring   : OFF")
-	v.line("       IPSEC init reg executed    : 0")
-	v.line("       IPSEC init reg postponed   : 0")
+	v.line("       DP Error Monitoring   : %s", map[bool]string{false: "OFF", true: "ON"}[g.Recovery.Interval > 0])
+	v.line("       IPSEC init reg executed    : %d", g.Recovery.Executed)
+	v.line("       IPSEC init reg postponed   : %d", g.Recovery.Postponed)
 	v.line("       Active TEK Number     : %d", len(g.TEKs))
-	v.line("       SA Track (OID/status) : disabled")
-	v.line("       Fail-Close Revert : Disabled")
+	track := "disabled"
+	if g.Track.ID != 0 {
+		track = fmt.Sprintf("%d/%s", g.Track.ID, map[bool]string{false: "DOWN", true: "UP"}[g.Track.Up])
+	}
+	v.line("       SA Track (OID/status) : %s", track)
+	v.line("       Fail-Close Revert : %s", map[bool]string{false: "Disabled", true: "Enabled"}[g.Revert])
+	if !g.Removal.IsZero() {
+		v.line("       KS Policy Removal in : %d sec", v.left(g.Removal))
+	}
+}
+
+// lastRekey is how long ago the last rekey came.
+func (v *view) lastRekey(g *model.GMGroup, never string) string {
+	if g.LastRekeyAt.IsZero() {
+		return never
+	}
+	return clock(v.now.Sub(g.LastRekeyAt))
+}
+
+// allowed lists what a member takes.
+func allowed(l []string, none string) string {
+	if len(l) == 0 {
+		return none
+	}
+	return strings.Join(l, ", ")
 }
 
 func endpoint(a netip.AddrPort) string {

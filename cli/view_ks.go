@@ -3,6 +3,9 @@ package cli
 // Views of a key server: show crypto gdoi, ks, ks acl, ks members, ks policy.
 
 import (
+	"fmt"
+	"time"
+
 	"getvpn/model"
 )
 
@@ -31,13 +34,25 @@ func (v *view) ksGroup(g *model.KSGroup) {
 		v.line("      Profile Name           : %s", p.Profile)
 		v.line("      Replay method          : %s", p.Replay.Mode)
 		v.line("      Replay Window Size     : %d", p.Replay.Window)
-		v.line("      Tagging method         : Disabled")
+		v.line("      Tagging method         : %s", v.tagging(g.Name, p.Seq))
 		if len(p.TEKs) > 0 {
 			v.line("      SA Rekey\n         Remaining Lifetime  : %d secs", v.left(p.TEKs[0].Expires))
 		}
 		v.line("      ACL Configured         : access-list %s\n", p.ACL)
 	}
 	v.line("     Group Server list       : Local")
+}
+
+// tagging is how an sa ipsec carries security group tags.
+func (v *view) tagging(group string, seq int) string {
+	if x := v.c.GroupByName(group); x != nil && x.Local != nil {
+		for i := range x.Local.SAs {
+			if x.Local.SAs[i].Seq == seq && x.Local.SAs[i].Tag {
+				return "cts sgt"
+			}
+		}
+	}
+	return "Disabled"
 }
 
 func (v *view) ks() {
@@ -53,7 +68,7 @@ func (v *view) ks() {
 		v.line("    Group Identity           : %s", identity(g.Identity))
 		v.line("    Group Type               : GDOI (ISAKMP)")
 		v.line("    Group Members            : %d", len(g.Members))
-		v.line("    Rekey Acknowledgement Cfg: Cisco")
+		v.line("    Rekey Acknowledgement Cfg: %s", v.ackText(g.Name))
 		v.line("    IPSec SA Direction       : %s", g.Direction)
 		v.line("    IP D3P Window            : Disabled")
 		v.line("    Split Resiliency Factor  : 0")
@@ -94,8 +109,8 @@ func (v *view) ksMembers(only string) {
 			continue
 		}
 		v.line("\nNumber of rekeys sent for group %s : %d", g.Name, g.Counters.RekeysSent)
-		v.line("Number of retransmits during the last rekey for group %s : 0", g.Name)
-		v.line("Duration of the last rekey for group %s : 0 msec\n", g.Name)
+		v.line("Number of retransmits during the last rekey for group %s : %d", g.Name, g.Counters.LastRetransmits)
+		v.line("Duration of the last rekey for group %s : %d msec\n", g.Name, g.Counters.LastRekeyTook.Milliseconds())
 		for i := range g.Members {
 			if m := &g.Members[i]; only == "" || m.Addr.String() == only {
 				v.member(g, m)
@@ -119,8 +134,8 @@ func (v *view) member(g *model.KSGroup, m *model.Member) {
 	v.line(" Rekeys retries    : %d", m.RekeyRetries)
 	v.line(" Rekey Acks Rcvd   : %d", m.AcksRcvd)
 	v.line(" Rekey Acks missed : %d\n", m.AcksMissed)
-	v.line(" Sent seq num : 0     0     0     0     ")
-	v.line(" Rcvd seq num : 0     0     0     0     \n")
+	v.line(" Sent seq num : %-6d%-6d%-6d%-6d", m.SentSeqs[0], m.SentSeqs[1], m.SentSeqs[2], m.SentSeqs[3])
+	v.line(" Rcvd seq num : %-6d%-6d%-6d%-6d\n", m.RcvdSeqs[0], m.RcvdSeqs[1], m.RcvdSeqs[2], m.RcvdSeqs[3])
 }
 
 func (v *view) ksSummary() {
@@ -144,15 +159,7 @@ const firstHandle = 0x40000002
 func (v *view) ksPolicy() {
 	v.line("Key Server Policy:")
 	for i, g := range v.servers() {
-		teks, seq := 0, uint32(0)
-		for j := range g.Policies {
-			teks += len(g.Policies[j].TEKs)
-		}
-		if g.KEK != nil {
-			seq = g.KEK.Seq
-		}
-		v.line("For group %s (handle: 0x%08X) server %s (handle: 0x%08X):\n", g.Name, firstHandle+i, ip(g.Local), firstHandle+i)
-		v.line("  # of teks : %d  Seq num : %d", teks, seq)
+		v.ksHead(i, g)
 		if g.KEK != nil {
 			v.kek(g)
 		}
@@ -164,6 +171,19 @@ func (v *view) ksPolicy() {
 	}
 }
 
+// ksHead begins a group in ks policy and ks rekey.
+func (v *view) ksHead(i int, g *model.KSGroup) {
+	teks, seq := 0, uint32(0)
+	for j := range g.Policies {
+		teks += len(g.Policies[j].TEKs)
+	}
+	if g.KEK != nil {
+		seq = g.KEK.Seq
+	}
+	v.line("For group %s (handle: 0x%08X) server %s (handle: 0x%08X):\n", g.Name, firstHandle+i, ip(g.Local), firstHandle+i)
+	v.line("  # of teks : %d  Seq num : %d", teks, seq)
+}
+
 func (v *view) kek(g *model.KSGroup) {
 	k := g.KEK
 	iv, key := 16, ""
@@ -171,7 +191,7 @@ func (v *view) kek(g *model.KSGroup) {
 		iv = 8
 	}
 	if x := v.c.GroupByName(g.Name); x != nil && x.Local != nil {
-		key = x.Local.RekeyAuthRSA
+		key, _ = x.Local.RekeyKey()
 	}
 	two := func(a string, x any, b string, y any) { v.line("    %-19s: %-14v%-22s: %v", a, x, b, y) }
 	v.line("  KEK POLICY (transport type : %s)", transport(k.Unicast))
@@ -179,11 +199,19 @@ func (v *view) kek(g *model.KSGroup) {
 	two("management alg", "disabled", "encrypt alg", k.Algorithm)
 	two("crypto iv length", iv, "key size", k.KeyBits/8)
 	two("orig life(sec)", seconds(k.Lifetime), "remaining life(sec)", v.left(k.Expires))
-	v.line("    time to rekey (sec): %d", max(0, v.left(k.Expires)-200))
-	two("sig hash algorithm", "enabled", "sig key length", keyLength(k.SigBits))
-	v.line("    sig size           : %d", k.SigBits/8)
+	v.line("    time to rekey (sec): %s", v.timeToRekey(k.RekeyAt))
+	two("sig hash algorithm", "enabled", "sig key length", publicLength(k))
+	v.line("    sig size           : %d", sigSize(k))
 	v.line("    sig key name       : %s", key)
-	v.line("    acknowledgement    : Cisco\n")
+	v.line("    acknowledgement    : %s\n", v.ackText(g.Name))
+}
+
+// timeToRekey is n/a for a key that no rekey is planned for.
+func (v *view) timeToRekey(at time.Time) string {
+	if at.IsZero() {
+		return "n/a"
+	}
+	return fmt.Sprint(v.left(at))
 }
 
 func (v *view) ksTEK(p *model.KSPolicy, t *model.TEK) {
@@ -197,5 +225,5 @@ func (v *view) ksTEK(p *model.KSPolicy, t *model.TEK) {
 	two("orig life(sec)", life, "remaining life(sec)", left)
 	two("tek life(sec)", life, "elapsed time(sec)", max(0, life-left))
 	v.line("    override life(sec) : 0             antireplay window size: %d", t.Replay.Window)
-	v.line("    time to rekey (sec): n/a\n")
+	v.line("    time to rekey (sec): %s\n", v.timeToRekey(t.RekeyAt))
 }

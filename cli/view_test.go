@@ -32,6 +32,9 @@ func TestViewsMatchTheirGoldenFiles(t *testing.T) {
 		"show crypto gdoi gm acl local", "show crypto gdoi gm dataplane counters", "show crypto gdoi ks", "show crypto gdoi ks acl",
 		"show crypto gdoi ks members", "show crypto gdoi ks members 44.44.44.1", "show crypto gdoi ks members summary", "show crypto gdoi ks policy", "show crypto gdoi ipsec sa",
 		"show crypto isakmp sa", "show crypto isakmp sa detail", "show crypto ipsec sa", "show crypto drops",
+		"show crypto gdoi ks rekey", "show crypto gdoi ks replay", "show crypto gdoi ks identifier", "show crypto gdoi ks identifier detail",
+		"show crypto gdoi gm rekey", "show crypto gdoi gm rekey detail", "show crypto gdoi gm replay", "show crypto gdoi gm pubkey",
+		"show crypto gdoi gm identifier", "show crypto gdoi gm identifier detail", "show crypto gdoi rekey sa", "show crypto gdoi rekey sa detail",
 		"show crypto map gdoi fail-close", "show running-config"} {
 		got := run(t, fixture(t), line)
 		file := filepath.Join("testdata", strings.ReplaceAll(line, " ", "-")+".txt")
@@ -60,11 +63,11 @@ func TestLinesThatParsersNeed(t *testing.T) {
 		"show crypto gdoi group getvpn1": {`^Group Name\s+: (\w+)$`, `^Group Identity\s+: \d+$`, `^Crypto Path\s+: ipv4$`, `^Key Management Path\s+: ipv4$`,
 			`^Group Server list\s+: [\d.]+$`, `^Group Member Information For Group \w+:$`, `^ACL Received From KS     : \w+$`, `^Group member\s+: [\d.]+\s+vrf: \w+$`,
 			`^Local addr/port\s+: [\d.]+/\d+$`, `^fvrf/ivrf\s+: \w+/\w+$`, `^Registration status\s+: Registered$`, `^Re-registers in\s+: 449 sec$`,
-			`^Succeeded registration: 1$`, `^DP Error Monitoring\s+: OFF$`, `^IPSEC init reg executed\s+: 0$`, `^Active TEK Number\s+: 2$`, `^SA Track \(OID/status\) : disabled$`,
+			`^Succeeded registration: 1$`, `^DP Error Monitoring\s+: ON$`, `^IPSEC init reg executed\s+: 1$`, `^Active TEK Number\s+: 2$`, `^SA Track \(OID/status\) : 7/UP$`,
 			`^Rekeys cumulative$`, `^Total received\s+: \d+$`, `^ACL Downloaded From KS [\d.]+:$`, `^access-list\s+permit ip`, `^KEK POLICY:$`, `^Rekey Transport Type\s+: \w+$`,
 			`^Lifetime \(secs\)\s+: 787$`, `^Key Size\s+: 256$`, `^Sig Key Length \(bits\)\s+: 4400$`, `^TEK POLICY for the current KS-Policy ACEs Downloaded:$`,
 			`^spi: 0x5A69F51E\(1516893470\)$`, `^Anti-Replay\(Counter Based\) : 64$`, `^encaps: ENCAPS_TUNNEL$`, `^KGS POLICY:$`, `^P2P POLICY:$`, `^REG_GM: local_addr [\d.]+$`},
-		"show crypto gdoi ks policy": {`^For group \w+ \(handle: 0x\w+\) server [\d.]+ \(handle: 0x\w+\):$`, `^# of teks : 2  Seq num : 0$`, `^spi : 0x[0-9A-F]{32}$`,
+		"show crypto gdoi ks policy": {`^For group \w+ \(handle: 0x\w+\) server [\d.]+ \(handle: 0x\w+\):$`, `^# of teks : 2  Seq num : 3$`, `^spi : 0x[0-9A-F]{32}$`,
 			`^sig hash algorithm : enabled\s+sig key length\s+: 550$`, `^acknowledgement    : Cisco$`, `^orig life\(sec\)\s+: 600\s+remaining life\(sec\)\s+: 188$`},
 		"show crypto isakmp sa": {`^IPv4 Crypto ISAKMP SA$`, `^IPv6 Crypto ISAKMP SA$`, `^172.16.1.1      172.16.1.9      GDOI_IDLE         1067 ACTIVE$`,
 			`^100.0.10.2      100.13.220.2    MM_NO_STATE      29609 ACTIVE \(deleted\)$`},
@@ -133,7 +136,7 @@ func TestFilters(t *testing.T) {
 		"sh cry gdoi gm | count registration":       "Number of lines which match regexp = 2\n",
 		"show running-config | section access-list": "access-list 105 deny tcp any eq telnet any\naccess-list 105 deny ospf any any\n",
 		"show running-config | section crypto map":  "crypto map svn gdoi fail-close\n match address 105\n activate\n",
-		"show crypto gdoi gm | begin Fail-Close":    "       Fail-Close Revert : Disabled\n",
+		"show crypto gdoi gm | begin Fail-Close":    "       Fail-Close Revert : Enabled\n       KS Policy Removal in : 697 sec\n",
 		"show privilege | exclude x":                "Current privilege level is 15\n",
 	} {
 		if got := run(t, f, line); got != want {

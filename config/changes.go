@@ -135,8 +135,10 @@ var changes = []Row{
 		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberMap},
 	{Name: "member-source", Change: "interface that registration leaves from", When: AtRegistration,
 		Text: "this member registers again from there", effects: Effects{Restart: true}, find: memberSource},
-	{Name: "member-passive", Change: "passive", When: AtOnce, Text: "this member's direction changes, no one else's", find: memberPassive},
-	{Name: "member-client", Change: "what this member accepts and does", When: AtOnce, Text: "counts for the next rekey or registration", find: memberClient},
+	{Name: "member-passive", Change: "passive", When: AtRegistration,
+		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberPassive},
+	{Name: "member-client", Change: "what this member accepts and does", When: AtRegistration,
+		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberClient},
 
 	// What isn't of a group.
 	{Name: "psk-member", Change: "pre-shared keys of a member", Guide: "table 2 l.1203", When: AtRegistration,

@@ -82,5 +82,10 @@ var words = map[string]string{
 	"policy": "A policy", "interface": "An interface", "access-list": "An access list", "ip": "IPv4", "ipv6": "IPv6",
 	"permit": "Protect what matches", "deny": "Leave in clear what matches", "any": "Every address", "host": "One address",
 	"rekey": "Rekey messages", "server": "Key server", "identity": "Identity", "match": "What is protected",
+	"algorithm": "Cipher of the KEK", "acknowledgement": "Form of acknowledgements", "authentication": "Who or what is proved",
+	"authorization": "Who may register", "lifetime": "A lifetime", "transport": "How rekeys travel", "sig-hash": "Hash of rekey signatures",
+	"sa": "Data SAs", "client": "This member", "set": "Values of the object", "mypubkey": "A key of this device", "status": "What others are told",
+	"fail-close": "What passes without keys", "recovery-check": "Watch over errors", "registration": "Registration", "replay": "Anti-replay",
+	"counter": "By sequence numbers", "time": "By pseudotime", "tag": "Tags in packets", "identifier": "Sender IDs", "retransmit": "Retransmission",
 	"address": "An address", "logging": "Syslog", "eq": "Equal", "neq": "Not equal", "lt": "Less", "gt": "Greater", "range": "A range",
 }

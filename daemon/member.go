@@ -19,7 +19,7 @@ import (
 // memberOptions are a member's surroundings.
 func (d *Daemon) memberOptions(c *config.Config, s memberSetup) gm.Options {
 	o := gm.Options{Group: s.Group, Attach: s.Attach, Local: localSource(c, s, d.o.addrs), Puller: lazyPuller{d},
-		Inst: d.plane, Rekeys: lazyRekeys{d}, Joiner: d.o.joiner, Accept: gm.AcceptOf(s.Group.Client, c.TransformSets),
+		Inst: d.plane, Rekeys: lazyRekeys{d}, Joiner: d.o.joiner, Accept: s.Accept,
 		Store: d.store, Events: d.bus, Log: d.log, Memory: newMemory(d.o.StateDir, &s.Group), Clock: d.o.clock}
 	if n := s.Group.Client.Track; n > 0 {
 		o.Tracker = newTracker(d.o.trackDir(), n, d.o.TrackHook, d.log)

@@ -77,6 +77,7 @@ func ikePolicy(p config.ISAKMPPolicy) (ike.Policy, error) {
 type memberSetup struct {
 	Group  config.Group
 	Attach []gm.Attachment
+	Accept gm.Accept
 }
 
 // memberSetups finds the groups with a server list and where crypto maps put them. A
@@ -93,7 +94,7 @@ func memberSetups(c *config.Config) ([]memberSetup, error) {
 		if g.Local != nil {
 			continue
 		}
-		s := memberSetup{Group: g}
+		s := memberSetup{Group: g, Accept: gm.AcceptOf(g.Client, c.TransformSets)}
 		for _, i := range c.Interfaces {
 			m := c.CryptoMapByName(i.CryptoMap)
 			if m == nil {

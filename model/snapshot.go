@@ -102,6 +102,7 @@ type TEK struct {
 	Direction string
 	Interface string
 	SIDs      []uint32
+	SIDBits   int       // width of SIDs; 0: none were given
 	Tag       bool      // packets carry a security group tag
 	RekeyAt   time.Time // at a key server: when its successor is sent; zero: not planned
 	Sending   bool      // at a member: some permit is sent with it now

@@ -78,7 +78,7 @@ func tekModel(t *ipsec.TEK, iface string) model.TEK {
 	c, a := policy.KeyBytes(t.Transform)
 	return model.TEK{SPI: t.SPI, Transform: policy.TransformText(t.Transform), KeyBytes: c, AuthBytes: a,
 		Tunnel: t.Transform.Mode == ipsec.Tunnel, Lifetime: t.Lifetime, Expires: t.Expires,
-		Replay: policy.ReplayModel(t.Replay), Direction: t.Direction.String(), Interface: iface, SIDs: t.SIDs, Tag: t.Metadata.SGT}
+		Replay: policy.ReplayModel(t.Replay), Direction: t.Direction.String(), Interface: iface, SIDs: t.SIDs, SIDBits: t.SIDBits, Tag: t.Metadata.SGT}
 }
 
 // with replaces the group of g's name, or adds it.

@@ -1,0 +1,112 @@
+package cli
+
+// Views of Sender IDs: gm identifier, ks identifier.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"getvpn/model"
+)
+
+// counterMode reports whether a transform needs Sender IDs.
+func counterMode(transform string) bool {
+	return strings.Contains(transform, "gcm") || strings.Contains(transform, "gmac")
+}
+
+func modeText(counter bool) string {
+	if counter {
+		return "Counter (Suite-B)"
+	}
+	return "Non-Counter (Non-Suite-B)"
+}
+
+// sizeText is a width of Sender IDs as the device names it.
+func sizeText(bits int) string {
+	switch bits {
+	case 24:
+		return "24 bits (MEDIUM)"
+	case 32:
+		return "32 bits (LARGE)"
+	}
+	return fmt.Sprintf("%d bits (SMALL)", bits)
+}
+
+func (v *view) gmIdentifier(detail bool) {
+	for i, g := range v.members() {
+		if i > 0 {
+			v.line("\n")
+		}
+		counter := slices.ContainsFunc(g.TEKs, func(t model.TEK) bool { return counterMode(t.Transform) })
+		var ids []string
+		life := 0
+		for j := range g.TEKs {
+			life = max(life, v.left(g.TEKs[j].Expires))
+			for _, s := range g.TEKs[j].SIDs {
+				if t := fmt.Sprintf("0x%X", s); !slices.Contains(ids, t) {
+					ids = append(ids, t)
+				}
+			}
+		}
+		v.line("GM Sender ID (SID) Information for Group %s:\n", g.Name)
+		v.line("  Group Member: %-16s vrf: None", ip(g.Local.Addr()))
+		v.line("    Transform Mode                  : %s", modeText(counter))
+		v.line("    # of SIDs Last Requested        : %d\n", len(ids))
+		if len(ids) == 0 {
+			ids = []string{"None"}
+		}
+		v.line("    CURRENT SIDs: %s", strings.Join(ids, ", "))
+		if detail {
+			v.line("\n    NEXT SID REQUEST:")
+			v.line("      TEK Lifetime                  : %d sec", life)
+			v.line("      SID Length (Group Size)       : %s", sizeText(v.sidBits(g)))
+		}
+	}
+}
+
+// sidBits is the width of a member's Sender IDs; the device's default while it has none.
+func (v *view) sidBits(g *model.GMGroup) int {
+	for i := range g.TEKs {
+		if n := g.TEKs[i].SIDBits; n > 0 {
+			return n
+		}
+	}
+	return 24
+}
+
+func (v *view) ksIdentifier(detail bool) {
+	for i, g := range v.servers() {
+		if i > 0 {
+			v.line("\n")
+		}
+		counter := slices.ContainsFunc(g.Policies, func(p model.KSPolicy) bool {
+			return slices.ContainsFunc(p.TEKs, func(t model.TEK) bool { return counterMode(t.Transform) })
+		})
+		kssid, last := "none", "none"
+		if counter {
+			kssid = "0" // the only one: nobody shares the numbers
+			if g.SIDsUsed > 0 {
+				last = fmt.Sprint(g.SIDsUsed - 1)
+			}
+		}
+		v.line("KS Sender ID (KSSID) Information for Group %s:\n", g.Name)
+		v.line("    Transform Mode           : %s", modeText(counter))
+		v.line("    Re-initializing          : No")
+		v.line("    SID Length (Group Size)  : %s", sizeText(g.SIDBits))
+		v.line("    Current KSSID In-Use     : %s", kssid)
+		v.line("    Last GMSID Used          : %s", last)
+		if !detail {
+			continue
+		}
+		remaining := "none"
+		if counter {
+			remaining = fmt.Sprintf("%d of %d", g.SIDsMax-min(g.SIDsMax, g.SIDsUsed), g.SIDsMax)
+		}
+		v.line("\n    KSSID(s) Assigned        : %s", kssid)
+		v.line("    KSSID(s) Used            : %s", kssid)
+		v.line("    KSSID(s) Used (Old)      : none")
+		v.line("    Available KSSID(s)       : none\n")
+		v.line("    REMAINING SIDs: %s", remaining)
+	}
+}
