@@ -22,6 +22,7 @@ func Check(name string, text []byte) (string, error) {
 	}
 	err = config.Problems(name, c)
 	if err == nil {
+		b.WriteString(octets(config.New(), c))
 		fmt.Fprintf(&b, "%s: no errors\n", name)
 	}
 	return b.String(), err

@@ -121,6 +121,17 @@ interface eth0
 	}
 }
 
+// A set that isn't there would make the list accept less than it says, or everything.
+func TestAcceptedTransformSetsExist(t *testing.T) {
+	c, _, err := Parse("f", []byte(strings.Replace(lifeConfig, "client transform-sets T1 T2", "client transform-sets T1 T9", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Problems("f", c); err == nil || !strings.Contains(err.Error(), "group GM: client transform-sets: there is no transform set T9") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestLifeLinesThatAreWrong(t *testing.T) {
 	for line, why := range map[string]string{
 		"crypto gdoi group g\n client transform-sets A B C D E F G":      "Invalid input",

@@ -81,6 +81,11 @@ func (v *validator) group(g *Group, seen map[string]string) {
 	if g.Local != nil && len(g.Servers) > 0 {
 		v.bad(at, "group %s: a key server can't be a member of its own group", g.Name)
 	}
+	for _, t := range g.Client.TransformSets {
+		if v.c.TransformSetByName(t) == nil {
+			v.bad(at, "group %s: client transform-sets: there is no transform set %s", g.Name, t)
+		}
+	}
 	if l := g.Local; l != nil {
 		v.list(at, fmt.Sprintf("group %s: authorization address", g.Name), l.AuthAddress, "")
 		v.list(at, fmt.Sprintf("group %s: rekey address", g.Name), l.RekeyAddress, "")
