@@ -71,6 +71,21 @@ func alone(t *testing.T, f func(t *testing.T)) {
 				t.Error(err)
 			}
 		}
+		// The kernel brings IPv6 up on a link some time after the link itself.
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			c, err := net.Dial("udp6", "[ff15::1%wan]:848")
+			if err == nil {
+				_, err = c.Write([]byte("ready"))
+				c.Close()
+			}
+			if err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Error(err)
+				return
+			}
+		}
 		f(t)
 	}()
 	<-done
