@@ -306,6 +306,13 @@ func keyPacket(j *judge, p *KeyPacket) {
 // packet, no packet lacks its policy, key sizes are those of the transforms, and a
 // Sender ID is there exactly when a counter mode is (§5.6, §5.6.1, §5.6.4.4).
 func Agree(sa *GroupSA, seq *Payload, kd *KeyDownload) []string {
+	j := judge{agree(sa, kd, true)}
+	j.must((sa.KEK != nil) == (seq != nil), "RFC 6407 §3.2", "SEQ payload %v, SAK %v", seq != nil, sa.KEK != nil)
+	return j.problems
+}
+
+// agree is the part that a rekey shares: pull says that Sender IDs go with it.
+func agree(sa *GroupSA, kd *KeyDownload, pull bool) []string {
 	var j judge
 	want := map[string]bool{}
 	counter := false
@@ -341,8 +348,7 @@ func Agree(sa *GroupSA, seq *Payload, kd *KeyDownload) []string {
 			}
 		}
 	}
-	j.must(!counter || sids > 0, "RFC 6407 §5.6.4.4", "counter-mode keys without a SID")
-	j.must((sa.KEK != nil) == (seq != nil), "RFC 6407 §3.2", "SEQ payload %v, SAK %v", seq != nil, sa.KEK != nil)
+	j.must(!counter || !pull || sids > 0, "RFC 6407 §5.6.4.4", "counter-mode keys without a SID")
 	return j.problems
 }
 

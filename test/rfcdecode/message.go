@@ -1,5 +1,5 @@
 // Package rfcdecode is a second decoder of IKEv1 and GDOI messages, written from the
-// texts of RFC 2407, 2408, 2409 and 6407 alone and without knowledge of the product's
+// texts of RFC 2407, 2408, 2409, 6407 and 8263 alone and without knowledge of the product's
 // codec. It judges: every rule of the texts that a message breaks is a problem with
 // its section. Tests use it where tshark can't judge (the SA payload under DOI 2, SAT
 // identities with one-octet lengths, GAP, KD).
