@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"getvpn/cli"
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/clock"
 	"getvpn/internal/memnet"
@@ -94,7 +95,7 @@ func (l *life) end() {
 	synctest.Wait()
 	if l.t.Failed() {
 		for _, n := range l.nodes {
-			l.t.Logf("console of %s\n%s", n.name, tail(n.out.String(), 60))
+			l.t.Logf("console of %s\n%s", n.name, tail(n.out.String(), 15))
 		}
 	}
 }
@@ -145,12 +146,19 @@ func (l *life) gm(name, addr, conf string) *simNode { return l.node(name, addr, 
 // members starts n members with the same configuration and flows between all of them.
 func (l *life) members(n int, conf string) (out []*simNode) {
 	var sites []*sim.Site
-	for i := 1; i <= n; i++ {
-		m := l.gm(fmt.Sprintf("gm%d", i), fmt.Sprintf("198.51.100.%d", i), conf)
-		out = append(out, m)
+	out = l.crowd(n, conf)
+	for _, m := range out {
 		sites = append(sites, m.site)
 	}
 	l.traffic.Pairs(sites...)
+	return out
+}
+
+// crowd starts n members without traffic.
+func (l *life) crowd(n int, conf string) (out []*simNode) {
+	for i := 1; i <= n; i++ {
+		out = append(out, l.gm(fmt.Sprintf("gm%d", i), fmt.Sprintf("198.51.100.%d", i), conf))
+	}
 	return out
 }
 
@@ -201,7 +209,27 @@ func (n *simNode) start() {
 
 func (n *simNode) options() Options {
 	return Options{ConfigFile: n.file(), StateDir: filepath.Join(n.l.dir, n.name), Console: n.out, addrs: fixedAddr(n.addr),
-		listen: host(n.l.net, n.addr), openPlane: func(o dataplane.Options) (Plane, error) { return n.site.Open(o), nil }}
+		listen: host(n.l.net, n.addr), openPlane: func(o dataplane.Options) (Plane, error) { return n.site.Open(o), nil },
+		clock: n.clock, joiner: simJoiner{n}}
+}
+
+// simJoiner makes a node hear multicast groups.
+type simJoiner struct{ n *simNode }
+
+func (j simJoiner) Join(_ string, group, _ netip.Addr) (leave func(), err error) {
+	j.n.l.net.Join(j.n.addr, group)
+	return func() { j.n.l.net.Leave(j.n.addr, group) }, nil
+}
+
+// command runs an exec command as an operator would.
+func (n *simNode) command(line string) string {
+	n.l.t.Helper()
+	out, err := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"}).Run(line, cli.Options{})
+	if err != nil {
+		n.l.t.Fatalf("%s: %s: %v", n.name, line, err)
+	}
+	synctest.Wait()
+	return out
 }
 
 // stop ends the daemon, as a package upgrade would.
@@ -223,16 +251,14 @@ func (n *simNode) restart(pause time.Duration) {
 	n.start()
 }
 
-// reconfigure replaces old by new in the configuration file and applies it.
-func (n *simNode) reconfigure(pairs ...string) {
+// configure enters lines in configuration mode and leaves it.
+func (n *simNode) configure(lines string) {
 	n.l.t.Helper()
-	b, err := os.ReadFile(n.file())
-	if err != nil {
-		n.l.t.Fatal(err)
-	}
-	n.write(edit(n.l.t, string(b), pairs...))
-	if err := n.d.Reload("simulation"); err != nil {
-		n.l.t.Fatalf("%s: %v", n.name, err)
+	x := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"})
+	for _, line := range append(append([]string{"configure terminal"}, strings.Split(strings.TrimRight(lines, "\n"), "\n")...), "end") {
+		if out, err := x.Run(line, cli.Options{}); err != nil {
+			n.l.t.Fatalf("%s: %s: %v %s", n.name, line, err, out)
+		}
 	}
 	synctest.Wait()
 }
@@ -339,6 +365,20 @@ func told[E event.Event](n *simNode, since time.Time) (out []E) {
 	return out
 }
 
+// pushed makes a group of lifeKS one with rekeys; lines are added to its server.
+func pushed(t *testing.T, conf string, lines ...string) string {
+	t.Helper()
+	lines = append([]string{"  rekey authentication mypubkey ecdsa K", "  rekey algorithm aes 128", "  rekey sig-hash algorithm sha256"}, lines...)
+	return edit(t, conf, "  sa ipsec 1\n", strings.Join(lines, "\n")+"\n  sa ipsec 1\n") +
+		"access-list 102 permit udp any host 239.192.1.190 eq 848\naccess-list 103 permit udp any host 239.192.1.191 eq 848\n"
+}
+
+// Lines for pushed.
+const (
+	unicast   = "  rekey transport unicast"
+	multicast = "  rekey address ipv4 102"
+)
+
 // Configurations that the tests start from and edit.
 const (
 	lifeKS = common + `hostname ks
@@ -357,7 +397,6 @@ crypto gdoi group G
 ip access-list extended A
  deny tcp any any eq 22
  permit ip 10.0.0.0 0.255.255.255 10.0.0.0 0.255.255.255
-end
 `
 	lifeGM = common + `hostname gm
 crypto gdoi group G
@@ -367,6 +406,5 @@ crypto map M 10 gdoi
  set group G
 interface wan
  crypto map M
-end
 `
 )

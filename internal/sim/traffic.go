@@ -51,12 +51,17 @@ func NewTraffic(c *Core) *Traffic { return &Traffic{core: c} }
 // Listen counts what a site's hosts receive. Before traffic is sent to it.
 func (t *Traffic) Listen(s *Site) { s.heard = t.heard }
 
-// Pairs makes a UDP flow in each direction between all sites that are given.
+// Pairs makes flows in both directions between all sites that are given: UDP to later
+// ones, TCP to earlier ones.
 func (t *Traffic) Pairs(sites ...*Site) {
-	for _, a := range sites {
-		for _, b := range sites {
-			if a != b {
-				t.Add(Flow{From: a, To: b, Proto: 17, SrcPort: 4000, DstPort: 5000})
+	for i, a := range sites {
+		for j, b := range sites {
+			f := Flow{From: a, To: b, Proto: 17, SrcPort: 4000, DstPort: 5000}
+			if j < i {
+				f.Proto = 6
+			}
+			if i != j {
+				t.Add(f)
 			}
 		}
 	}
