@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"getvpn/gdoi"
-	"getvpn/gdoi/policy"
 	"getvpn/model/event"
 )
 
@@ -413,60 +412,6 @@ func (g *Group) judge(r *round, now time.Time) {
 	}
 }
 
-// latecomer is a member that registered with what a rekey replaced meanwhile.
-type latecomer struct {
-	*member
-	tries int
-}
-
-const (
-	// lateAfter gives a member time to install what message 4 brought.
-	lateAfter = time.Second
-	// lateTries is how often it is told what it missed, until it answers.
-	lateTries = 3
-)
-
-// missed notes that a member must be told what changed while it registered.
-func (g *Group) missed(m *member, now time.Time) {
-	if g.s.o.Push == nil {
-		return
-	}
-	g.late = append(g.late, latecomer{m, 0})
-	if g.lateAt.IsZero() {
-		g.lateAt = now.Add(lateAfter)
-	}
-}
-
-// catchUp tells latecomers what is in force.
-func (g *Group) catchUp(now time.Time) {
-	list := g.late
-	g.late, g.lateAt = nil, time.Time{}
-	if !g.rekeying() {
-		return
-	}
-	r := &round{view: g.view(g.ring), top: g.ring.kek.ord, brings: g.ring.kek.ord, told: true}
-	for _, x := range list {
-		if g.roster.find(x.row.Addr) != x.member || x.tries > 0 && x.answered() {
-			continue
-		}
-		x.asked, x.learns = 0, r.brings
-		r.targets = append(r.targets, x.member)
-		if x.tries++; x.tries < lateTries {
-			g.late, g.lateAt = append(g.late, x), now.Add(ackWait)
-		}
-	}
-	legs, fresh := g.legs(r, r.targets)
-	if fresh {
-		if err := g.save(); err != nil {
-			g.failed(now, err)
-			return
-		}
-	}
-	if len(legs) > 0 {
-		g.run(&job{round: r, legs: legs, started: now})
-	}
-}
-
 // spare takes a member that is back off a round that tells it to delete everything.
 func (g *Group) spare(a netip.Addr) {
 	if r := g.round; r != nil && r.view == nil {
@@ -506,91 +451,4 @@ func (g *Group) expireKEKs(now time.Time) {
 			delete(g.keks, ord)
 		}
 	}
-}
-
-// view is the policy of a key ring as it can be sent: it never changes.
-type view struct {
-	entries []SetupEntry
-	teks    [][]*tek
-	kek     *kek
-	timed   bool // members need the pseudotime
-	// Of a policy that replaces another at once: see docs/rollover.md.
-	activate, linger time.Duration
-}
-
-// activates is how long after it was made a TEK that replaces another at once is sent
-// with: when a first retransmission has come too.
-func (g *Group) activates() time.Duration {
-	if n, every, _ := g.repeats(); n > 0 {
-		return every + activationMargin
-	}
-	return leastActivation
-}
-
-// lingers is how long a replaced TEK is received with.
-func (g *Group) lingers() time.Duration { return g.activates() + lingerMargin }
-
-const (
-	leastActivation  = 5 * time.Second
-	activationMargin = 2 * time.Second
-	lingerMargin     = 5 * time.Second
-)
-
-func (g *Group) view(ring *keyring) *view {
-	v := &view{entries: g.setup.Entries, teks: ring.clone().teks, kek: ring.kek, timed: syncOf(g.setup.Entries) > 0}
-	for _, list := range v.teks {
-		for _, t := range list {
-			v.timed = v.timed || timeBased(t.replay)
-		}
-	}
-	return v
-}
-
-// offer is the view at a moment.
-func (v *view) offer(now time.Time, pseudo time.Duration) *policy.Offer {
-	o := &policy.Offer{Activation: v.activate, Deactivation: v.linger}
-	for i, e := range v.entries {
-		var spis []uint32
-		for _, t := range v.teks[i] {
-			left := t.expires.Sub(now).Truncate(time.Second)
-			if left < time.Second {
-				continue // as good as ended; its successor is there
-			}
-			spis = append(spis, t.spi)
-			o.TEKs = append(o.TEKs, policy.TEK{SPI: t.spi, Transform: t.transform, Lifetime: left, Age: now.Sub(t.created), HasAge: true,
-				Direction: e.Direction, Replay: t.replay, Tag: t.tag, Key: t.key, AuthKey: t.authKey})
-		}
-		for _, a := range e.ACEs {
-			x := policy.Entry{ACE: a}
-			if permits(a) {
-				x.SPIs = spis
-			}
-			o.Entries = append(o.Entries, x)
-		}
-	}
-	if v.timed {
-		o.Clock = &policy.Clock{Pseudotime: pseudo.Truncate(time.Millisecond), Tick: pseudoTick, Header: metadataLen}
-	}
-	return o
-}
-
-// with adds the rekey SA: src is where rekeys come from, dst where the member gets
-// them; zero: a value that is the same for every member.
-func (v *view) with(o *policy.Offer, src netip.Addr, dst netip.AddrPort, now time.Time) {
-	k := v.kek
-	if k == nil {
-		return
-	}
-	if k.multicast.IsValid() {
-		dst = k.multicast
-	} else if !dst.IsValid() {
-		any := netip.IPv4Unspecified()
-		if src.Is6() {
-			any = netip.IPv6Unspecified()
-		}
-		dst = netip.AddrPortFrom(any, rekeyPort)
-	}
-	o.KEK = &policy.KEK{SPI: k.spi, Src: netip.AddrPortFrom(src, rekeyPort), Dst: dst, Cipher: k.cipher, KeyBits: k.keyBits,
-		Lifetime: k.expires.Sub(now).Truncate(time.Second), SigHash: k.hash, SigAlg: k.signer.Alg, SigBits: k.signer.Bits,
-		IV: k.iv, Key: k.key, Public: k.signer.Public, Ack: k.ack}
 }
