@@ -105,6 +105,9 @@ func (g *Group) offered(now time.Time) (*keyring, error) {
 func (g *Group) registration(ring *keyring, p ike.Peer, now time.Time) registration {
 	v := g.view(ring)
 	r := registration{offer: v.offer(now, g.pseudo.at(now)), gen: ring.gen, epoch: g.epoch, version: g.version, kek: ring.kek}
+	if !g.ring.active() {
+		r.version++ // the first keys' coming into force changes nothing for those who were offered them
+	}
 	if ring.kek != nil {
 		v.with(r.offer, localAddr(p, g.setup.Group.Local), p.Remote, now)
 		r.seq = ring.kek.seq.last
@@ -222,7 +225,6 @@ func (g *Group) inForce(r *registration, now time.Time) error {
 	if err := g.commit(g.pending, now); err != nil {
 		return errors.Join(errState, err)
 	}
-	r.version = g.version
 	g.pending, g.synced = nil, now
 	g.pseudo.start(now)
 	return nil
