@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -397,6 +398,39 @@ func BenchmarkSeal(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					run()
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkTBAR is both ends of a packet without metadata, with stamps, and with stamps
+// and tags in the long form.
+func BenchmarkTBAR(b *testing.B) {
+	for _, n := range []int{64, 1400} {
+		for name, tek := range map[string]TEK{
+			"none":       testTEK(Transform{Cipher: CipherAESGCM, KeyBits: 128}, 1),
+			"time":       timeTEK(Transform{Cipher: CipherAESGCM, KeyBits: 128}, 1, 100, MetadataShort, false),
+			"time+tag16": timeTEK(Transform{Cipher: CipherAESGCM, KeyBits: 128}, 1, 100, MetadataLong, true),
+		} {
+			b.Run(fmt.Sprint(name, "/", n), func(b *testing.B) {
+				if tek.Replay.Mode == ReplayCounter {
+					tek.Replay = Replay{}
+				}
+				sa := mustSA(b, tek)
+				s, o := mustSealer(b, sa), mustOpener(b, sa)
+				s.Stamp, o.Now, s.SGT = 1000, 1500, 7
+				buf, p := roomFor(ip4(n)), ip4(n)
+				b.ReportAllocs()
+				for b.Loop() {
+					copy(buf[Headroom:], p)
+					start, l, why := s.Seal(buf, Headroom, n)
+					if why != DropNone {
+						b.Fatal(why)
+					}
+					if _, why := o.Open(buf[start : start+l]); why != DropNone {
+						b.Fatal(why)
+					}
 				}
 			})
 		}

@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +57,24 @@ func TestMetadataRoundTrip(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMetadataPage: the page's examples are what is written.
+func TestMetadataPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/protocol/metadata.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(page), " ", "")
+	for _, c := range []struct {
+		m metadata
+		n int
+	}{{metadata{next: 4, stamp: 123456}, 12}, {metadata{next: 41, stamp: 123456, sgt: 0xbeef, tagged: true}, 16}} {
+		b := make([]byte, c.n)
+		if c.m.put(b); !strings.Contains(text, "`"+hex.EncodeToString(b)+"`") {
+			t.Errorf("the page lacks %x", b)
+		}
+	}
 }
 
 func TestMetadataRefused(t *testing.T) {
