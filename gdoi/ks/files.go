@@ -95,6 +95,9 @@ func (d Disk) WriteFile(path string, data []byte) error {
 	return h.Sync()
 }
 
+// Remove removes a file.
+func (d Disk) Remove(path string) error { return os.Remove(path) }
+
 func (d Disk) fill(f *os.File, data []byte) error {
 	if err := d.step("write"); err != nil {
 		return err

@@ -47,6 +47,7 @@ var rooms = []room{
 	{"internal/secret", nil, "a type for keys, without dependencies"},
 	{"internal/clock", nil, "time, without dependencies"},
 	{"internal/machine", nil, "reads the system, knows none of us"},
+	{"internal/sealed", nil, "octets and a key in, files out: it doesn't know what it keeps"},
 	{"internal/mcast", nil, "memberships of the machine, for whoever receives"},
 	{"internal/golden", nil, "a test helper, without dependencies"},
 	{"internal/housetest", nil, "reads sources, calls none of them"},
