@@ -78,7 +78,7 @@ func TestRestartOfAMemberIsItsOwnAffair(t *testing.T) {
 			t.Errorf("%v", &r)
 		}
 		for _, g := range gms[:2] {
-			if r.Drops[g.name] != nil && len(r.Drops[g.name]) > 0 {
+			if len(r.Drops[g.name]) > 0 {
 				t.Errorf("%s dropped %v", g.name, r.Drops[g.name])
 			}
 		}

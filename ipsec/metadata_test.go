@@ -139,16 +139,6 @@ func timeTEK(tr Transform, seed byte, window, header int, sgt bool) TEK {
 	return tek
 }
 
-// resize makes the packet at the start of b one of n octets.
-func resize(b []byte, n int) {
-	if b[0]>>4 == 6 {
-		binary.BigEndian.PutUint16(b[4:], uint16(n-40))
-		return
-	}
-	binary.BigEndian.PutUint16(b[2:], uint16(n))
-	putHeaderSum(b[:20])
-}
-
 // TestMetadataInPackets: what one member seals with either size another opens that
 // sends the other size; lengths and the clear-text MTU count it to the octet.
 func TestMetadataInPackets(t *testing.T) {

@@ -113,7 +113,7 @@ func TestKEKRollover(t *testing.T) {
 					t.Errorf("SEQ %d: the rekey under the old KEK carries no new one", roll.Seq)
 				}
 				m.mu.Unlock()
-				if left := l.group().KEK.Expires.Sub(time.Now()); left < 3*time.Hour-time.Minute {
+				if left := time.Until(l.group().KEK.Expires); left < 3*time.Hour-time.Minute {
 					t.Errorf("the new KEK lives %v", left)
 				}
 				if s := l.group().KEK.Seq; s != 0 {
