@@ -6,7 +6,6 @@ package ks
 // registration carries them, sequence numbers in blocks before one of them is used.
 
 import (
-	"errors"
 	"net/netip"
 	"time"
 
@@ -18,16 +17,23 @@ import (
 
 // Saver keeps the state of groups. Its methods are called by the groups' actors, for
 // different groups at the same time. save returns when the state would survive a
-// crash; load reports false when there is none that can be trusted.
+// crash; load reports false when there is none, and an error when what there is can't be
+// trusted.
 type Saver interface {
 	save(group string, d durable) error
 	load(group string) (d durable, ok bool, err error)
+	forget(group string) error
 }
 
 // durable is a group's state at one moment, on the wall clock: process and boot may be
 // others when it is read.
 type durable struct {
-	At         time.Time // when it was exported
+	At         time.Time     // when it was exported, on the wall clock …
+	Machine    string        // … of this machine and boot (Options.Machine) …
+	Boot       time.Duration // … and on its boot clock
+	Clean      bool          // exported at an orderly end, when members knew everything
+	Form       [32]byte      // Setup.form
+	Policy     [32]byte      // Setup.policy
 	Generation Generation
 	SIDBits    int
 	Epoch      uint64
@@ -86,7 +92,8 @@ type durableMember struct {
 func (g *Group) export() durable {
 	wall := g.s.time.Wall
 	r := g.ring
-	d := durable{At: wall(g.now()), Generation: r.gen, SIDBits: g.setup.SIDBits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
+	d := durable{At: wall(g.now()), Machine: g.s.o.Machine, Boot: g.s.o.Clock.Boot(), Clean: g.ended && g.told(),
+		Form: g.setup.form(), Policy: g.setup.policy(), Generation: r.gen, SIDBits: g.setup.SIDBits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
 		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent}
 	for i, list := range r.teks {
 		e := durableEntry{Seq: g.setup.Entries[i].Seq}
@@ -114,17 +121,12 @@ func (g *Group) export() durable {
 	return d
 }
 
-var errForeign = errors.New("ks: the saved state is of another configuration")
-
 // restore puts saved state in force: what hasn't ended since, with the sequence behind
 // everything that may have been used. Entries are found by their number and their
 // keys are kept as they were made; KEKs whose signing key isn't there any more are
-// forgotten. It is called before Run. On error nothing has changed.
-func (g *Group) restore(d durable) error {
-	if d.SIDBits != g.setup.SIDBits {
-		return errForeign
-	}
-	now := g.now()
+// forgotten. It is called before Run, with the times of state on the present wall clock.
+// fresh says that keys were made, which aren't saved yet. On error nothing has changed.
+func (g *Group) restore(d durable, now time.Time) (fresh bool, err error) {
 	at := g.s.time.At
 	ring := g.emptyRing()
 	ring.gen, ring.ord, ring.slate = d.Generation, d.Ord, 1
@@ -143,8 +145,9 @@ func (g *Group) restore(d durable) error {
 		}
 		if len(ring.teks[i]) == 0 {
 			if err := ring.renew(i, now); err != nil {
-				return err
+				return false, err
 			}
+			fresh = true
 		}
 	}
 	keks := map[uint32]*liveKEK{}
@@ -166,8 +169,9 @@ func (g *Group) restore(d durable) error {
 	}
 	if ring.kspec != nil && ring.kek == nil {
 		if err := ring.renewKEK(now); err != nil {
-			return err
+			return false, err
 		}
+		fresh = true
 	}
 	g.ring, g.epoch, g.version = ring, d.Epoch, d.Version
 	g.counters.RekeysSent = d.RekeysSent
@@ -185,52 +189,26 @@ func (g *Group) restore(d durable) error {
 	for _, s := range d.Members {
 		m := g.roster.join(s.Row.Addr, s.Alt, now)
 		m.row, m.path, m.local, m.holds, m.silent = s.Row, s.Path, s.Local, s.Holds, s.Silent
+		if g.keks[m.holds] == nil {
+			m.holds = 0 // it can't be reached
+		}
 		m.slot.count.Store(s.Acks)
 		m.ends = at(s.Ends)
 		g.roster.ageing = earlier(g.roster.ageing, m.ends)
 	}
 	g.seen = len(d.Members) > 0
 	g.synced = time.Time{} // members hear from us as soon as we run
-	return nil
-}
-
-// resume restores what was saved, if it can be trusted: with a counter mode only when
-// the ledger of Sender IDs was closed in order and is of the same keys and machine.
-func (g *Group) resume() (bool, error) {
-	if g.s.o.State == nil {
-		return false, nil
-	}
-	d, ok, err := g.s.o.State.load(g.Name())
-	if err != nil || !ok {
-		return false, err
-	}
-	var l *Ledger
-	if g.needsSIDs() {
-		var same bool
-		l, same, err = OpenLedger(g.s.o.Files, LedgerPath(g.s.o.Dir, g.Name()), g.s.o.Machine, d.Generation, g.setup.SIDBits)
-		if err != nil {
-			return false, err
-		}
-		if !same {
-			g.ledger = l // a clean slate: the first registration resets it
-			return true, nil
-		}
-	}
-	if err := g.restore(d); err != nil {
-		g.s.o.Log.Warn("saved state isn't used", "group", g.Name(), "error", err)
-		return false, nil
-	}
-	g.ledger = l
-	return true, nil
+	return fresh, nil
 }
 
 // saveAfter is how long changes of the member list may wait to be saved.
-const saveAfter = 5 * time.Second
+const saveAfter = time.Second
 
-// unsaved asks for a save soon.
+// unsaved asks for a save soon: after a second, or later where saving is slow, so that a
+// crowd that registers costs a twentieth of the actor's time.
 func (g *Group) unsaved(now time.Time) {
 	if g.s.o.State != nil && g.dirty.IsZero() {
-		g.dirty = now.Add(saveAfter)
+		g.dirty = now.Add(max(saveAfter, 20*g.saving))
 	}
 }
 
@@ -239,9 +217,10 @@ func (g *Group) save() error {
 	if g.s.o.State == nil {
 		return nil
 	}
+	start := time.Now()
 	if err := g.s.o.State.save(g.Name(), g.export()); err != nil {
 		return err
 	}
-	g.dirty = time.Time{}
+	g.dirty, g.saving = time.Time{}, time.Since(start)
 	return nil
 }

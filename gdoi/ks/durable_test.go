@@ -25,6 +25,8 @@ func (s *memSaver) save(g string, d durable) error {
 	return nil
 }
 
+func (s *memSaver) forget(g string) error { delete(s.d, g); return nil }
+
 func (s *memSaver) load(g string) (durable, bool, error) { d, ok := s.d[g]; return d, ok, nil }
 
 // restart ends the group's actor and starts another one from what was saved: in order,

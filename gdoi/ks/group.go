@@ -49,11 +49,16 @@ type Group struct {
 	epoch   uint64    // rises when what was offered before can't be delivered any more
 	synced  time.Time // when members last heard the pseudotime
 	fanout  time.Duration
-	retry   time.Time // nothing is tried before: the last try failed
-	folded  time.Time // when the slots were looked at last
-	folds   time.Time // when they will be; zero: nothing has arrived
-	strayed time.Time // when an unsolicited acknowledgement was last told of
-	dirty   time.Time // when unsaved state must be saved; zero: it is
+	retry   time.Time     // nothing is tried before: the last try failed
+	folded  time.Time     // when the slots were looked at last
+	folds   time.Time     // when they will be; zero: nothing has arrived
+	strayed time.Time     // when an unsolicited acknowledgement was last told of
+	dirty   time.Time     // when unsaved state must be saved; zero: it is
+	saving  time.Duration // how long that took last
+	ended   bool
+	owed    *order // what members must be told first, after a restart; nil: nothing
+	slated  string // why Run begins with a clean slate; "": it doesn't
+	unkept  bool   // keys in force that are not saved yet
 
 	exhausted time.Time // when a clean slate follows the last Sender ID; zero: some are left
 
@@ -168,6 +173,7 @@ func (g *Group) Run(ctx context.Context) {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	g.ctx = work
+	g.begin(g.now())
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -214,6 +220,7 @@ func (g *Group) end() {
 		k.release()
 		k.seq.reserved = k.seq.last // an orderly end skips no number
 	}
+	g.ended = true
 	if err := g.save(); err != nil {
 		g.s.o.Log.Warn("state", "group", g.Name(), "error", err)
 	}
@@ -291,6 +298,9 @@ func (g *Group) wake() time.Time {
 	if g.job == nil {
 		w = earlier(w, g.lateAt)
 	}
+	if g.owed != nil {
+		w = g.now()
+	}
 	if !g.retry.IsZero() && w.Before(g.retry) {
 		w = g.retry
 	}
@@ -341,6 +351,9 @@ func (g *Group) renew(now time.Time) {
 	}
 	if g.ring.expire(now) {
 		g.note()
+	}
+	if g.repay(now) {
+		return
 	}
 	if n := g.timing().due(g.ring, g.synced, now); n.any() {
 		if err := g.rekey(now, order{teks: n.teks, kek: n.kek}); err != nil {

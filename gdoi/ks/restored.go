@@ -34,8 +34,14 @@ func (g *Group) restored(source string, now time.Time) {
 	if !g.ring.active() {
 		return
 	}
+	g.cleanSlate(now)
+}
+
+// cleanSlate makes all keys anew after Sender IDs or sequence numbers may have been used
+// that we know nothing of, and tells the members.
+func (g *Group) cleanSlate(now time.Time) {
 	for _, k := range g.keks {
-		k.seq.skip(restoredSkip) // our former self has used numbers that we forgot
+		k.seq.skip(restoredSkip) // numbers that we don't know were used
 	}
 	old := g.ring
 	g.reinit(now)
