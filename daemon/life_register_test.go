@@ -12,6 +12,7 @@ import (
 // Three members, a TEK life of 15 minutes, three hours, no rekey message: each change of
 // keys is by re-registration in time, and no packet is lost, dropped, doubled or clear.
 func TestThreeHoursByRegistrationAloneLoseNothing(t *testing.T) {
+	t.Parallel()
 	lively(t, 1, rough, func(l *life) {
 		ks := l.ks("ks", "192.0.2.1", edit(t, lifeKS, "lifetime seconds 3600", "lifetime seconds 900"))
 		gms := l.members(3, lifeGM)
@@ -43,6 +44,7 @@ func TestThreeHoursByRegistrationAloneLoseNothing(t *testing.T) {
 
 // "clear crypto gdoi" at a member: it registers again while what it holds stays in use.
 func TestClearAtAMemberLosesNothing(t *testing.T) {
+	t.Parallel()
 	lively(t, 2, calm, func(l *life) {
 		l.ks("ks", "192.0.2.1", lifeKS)
 		gms := l.members(3, lifeGM)
@@ -63,6 +65,7 @@ func TestClearAtAMemberLosesNothing(t *testing.T) {
 // A member's daemon is restarted: its hosts' packets stop at its kernel, never in clear,
 // and nobody else loses one; afterwards everything flows, under a counter window too.
 func TestRestartOfAMemberIsItsOwnAffair(t *testing.T) {
+	t.Parallel()
 	lively(t, 3, calm, func(l *life) {
 		l.ks("ks", "192.0.2.1", lifeKS)
 		gms := l.members(3, lifeGM)
@@ -90,6 +93,7 @@ func TestRestartOfAMemberIsItsOwnAffair(t *testing.T) {
 
 // The key server is away for less than a TEK's life: members find it again in time.
 func TestKeyServerAwayForHalfALife(t *testing.T) {
+	t.Parallel()
 	lively(t, 4, calm, func(l *life) {
 		ks := l.ks("ks", "192.0.2.1", edit(t, lifeKS, "lifetime seconds 3600", "lifetime seconds 900"))
 		l.members(3, lifeGM)

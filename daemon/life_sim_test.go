@@ -281,10 +281,11 @@ func (l *life) run(d time.Duration) {
 	synctest.Wait()
 }
 
-// wait runs until ok, at most for d of fake time.
+// wait runs until ok, at most for d of fake time; it looks every second, more often
+// when d is short.
 func (l *life) wait(d time.Duration, what string, ok func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(d); ; l.run(50 * time.Millisecond) {
+	for end := time.Now().Add(d); ; l.run(min(max(d/1000, 50*time.Millisecond), time.Second)) {
 		synctest.Wait()
 		if ok() {
 			return

@@ -35,6 +35,7 @@ func (l *life) rolled(since time.Time, n, live int) {
 // 200 rekeys that replace the keys at once, every 2 s: each member changes the SA that
 // it sends with at each of them.
 func TestTwoHundredReplacedKeysLoseNothing(t *testing.T) {
+	t.Parallel()
 	for name, lines := range transports {
 		t.Run(name, func(t *testing.T) {
 			lively(t, 11, rough, func(l *life) {
@@ -56,6 +57,7 @@ func TestTwoHundredReplacedKeysLoseNothing(t *testing.T) {
 
 // Keys roll by their own timers: five lives of TEKs, five hours.
 func TestFiveRekeysByTimerLoseNothing(t *testing.T) {
+	t.Parallel()
 	for name, lines := range transports {
 		t.Run(name, func(t *testing.T) {
 			lively(t, 12, rough, func(l *life) {
@@ -73,6 +75,7 @@ func TestFiveRekeysByTimerLoseNothing(t *testing.T) {
 
 // Twenty KEKs follow each other, and TEKs with them.
 func TestTwentyKEKRolloversLoseNothing(t *testing.T) {
+	t.Parallel()
 	for name, lines := range transports {
 		t.Run(name, func(t *testing.T) {
 			lively(t, 13, rough, func(l *life) {

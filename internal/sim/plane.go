@@ -36,6 +36,7 @@ type Plane struct {
 	closed bool
 	encap  uint64
 	decap  uint64
+	shown  [3]uint64 // encap, decap and drops as published last
 }
 
 type planeSA struct {
@@ -303,12 +304,18 @@ func (p *Plane) RuleHits(group, _ string) []uint64 {
 	return slices.Clone(p.hits[group])
 }
 
-// Publish puts the interface's counters into the model.
+// Publish puts the interface's counters into the model, if they have changed.
 func (p *Plane) Publish() {
-	if p.o.Store == nil {
+	p.s.mu.Lock()
+	now := [3]uint64{p.encap, p.decap, 0}
+	for _, n := range p.s.drops {
+		now[2] += uint64(n)
+	}
+	if p.o.Store == nil || now == p.shown {
+		p.s.mu.Unlock()
 		return
 	}
-	p.s.mu.Lock()
+	p.shown = now
 	i := model.Interface{Name: "wan", Attached: true, EncapPackets: p.encap, DecapPackets: p.decap, Drops: map[string]uint64{}}
 	for r, n := range p.s.drops {
 		i.Drops[r.String()] = uint64(n)

@@ -1,0 +1,314 @@
+package daemon
+
+// The guide's tables 1 and 2 on whole daemons: each change is entered in configuration
+// mode at a key server with two members under traffic. Whether a rekey is on the wire
+// must agree with config's table of changes; what members do with it, and when, stands
+// in the rows here.
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"getvpn/config"
+	"getvpn/ipsec"
+	"getvpn/model/event"
+)
+
+// tableLines is what changes change over to.
+const tableLines = `crypto ipsec transform-set T2 esp-aes 256 esp-sha256-hmac
+crypto ipsec profile Q
+ set security-association lifetime seconds 900
+ set transform-set T2
+ip access-list extended B
+ permit udp 10.0.0.0 0.255.255.255 10.0.0.0 0.255.255.255
+ permit tcp 10.0.0.0 0.255.255.255 10.0.0.0 0.255.255.255
+ip access-list standard NOBODY
+ deny any
+`
+
+const (
+	atLocal = "crypto gdoi group G\n server local\n  "
+	atSA    = atLocal + "sa ipsec 1\n   "
+	another = atLocal + "sa ipsec 2\n   profile Q\n   match address ipv4 C\n"
+	listC   = "ip access-list extended C\n permit ip 172.16.0.0 0.0.255.255 any\n"
+)
+
+// row is a change; look finds out what members do.
+type row struct {
+	name           string
+	before, change string
+	transport      string // "": multicast
+	clear          bool   // packets leave in clear afterwards, as the change says
+	look           func(*scene)
+}
+
+// scene is a row that is being looked at.
+type scene struct {
+	*life
+	ks, a, b *simNode
+	old      uint32 // SPI before the change
+}
+
+// tek is the TEK that a member has under an SPI, policy its whole policy.
+func (s *scene) tek(spi uint32) ipsec.TEK {
+	p, _ := s.a.site.Policy("G")
+	for _, k := range p.TEKs {
+		if k.SPI == spi {
+			return k
+		}
+	}
+	return ipsec.TEK{}
+}
+
+func (s *scene) policy() ipsec.GroupPolicy { p, _ := s.a.site.Policy("G"); return p }
+
+// new is the SPI of the TEK that members hold besides the old one; 0: none.
+func (s *scene) new() uint32 {
+	for _, k := range s.policy().TEKs {
+		if k.SPI != s.old {
+			return k.SPI
+		}
+	}
+	return 0
+}
+
+// living wants that members hold a new TEK, send with the old one to its end, and then
+// with the new one, for which ok holds.
+func living(ok func(ipsec.TEK) bool) func(*scene) {
+	return func(s *scene) {
+		n := s.new()
+		if n == 0 || s.a.spi() != s.old || !ok(s.tek(n)) {
+			s.t.Errorf("holds %+v, sends with %#x, before %#x", s.policy().TEKs, s.a.spi(), s.old)
+			return
+		}
+		s.run(time.Until(s.tek(s.old).Expires) - 40*time.Second)
+		if s.a.spi() != s.old {
+			s.t.Errorf("40 s before its end the old SA isn't sent with")
+		}
+		s.run(20 * time.Second)
+		if s.a.spi() != n || s.b.spi() != n {
+			s.t.Errorf("20 s before its end the old SA is still sent with")
+		}
+	}
+}
+
+// nextRekey wants that nothing changes before a rekey and ok holds of the TEK after it.
+func nextRekey(ok func(ipsec.TEK) bool) func(*scene) {
+	return func(s *scene) {
+		if s.new() != 0 || ok(s.tek(s.old)) {
+			s.t.Error("it counts before the next rekey")
+		}
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(10 * time.Second)
+		if !ok(s.tek(s.new())) {
+			s.t.Errorf("after the next rekey: %+v", s.tek(s.new()))
+		}
+	}
+}
+
+// newKEK wants another KEK at the members. The next rekey comes with it, and also with
+// the old one where members don't acknowledge; the one after that with the new alone.
+func newKEK(ok func(*scene) bool) func(*scene) {
+	return func(s *scene) {
+		k := s.ks.served().KEK.SPI
+		if !ok(s) || s.a.member().KEK.SPI != k {
+			s.t.Errorf("members have %+v, the key server %+v", s.a.member().KEK, s.ks.served().KEK)
+		}
+		for _, most := range []int{2, 1} {
+			s.run(time.Minute)
+			begin := time.Now()
+			s.ks.command("crypto gdoi ks rekey")
+			s.run(10 * time.Second)
+			if n := len(told[event.GMRecvRekey](s.a, begin)); n < 1 || n > most {
+				s.t.Errorf("%d rekeys received after the change", n)
+			}
+			if l := s.rekeys(begin); len(l) == 0 || l[len(l)-1].cookies != k {
+				s.t.Error("the last rekey isn't under the new KEK")
+			}
+		}
+	}
+}
+
+// same wants that members notice nothing.
+func same(s *scene) {
+	if s.new() != 0 || s.a.spi() != s.old {
+		s.t.Errorf("members noticed: %+v", s.policy().TEKs)
+	}
+}
+
+// protects wants the entries at the members at once, and the SA as it was.
+func protects(n int) func(*scene) {
+	return func(s *scene) {
+		if got := len(s.policy().Entries); got != n || s.a.spi() != s.old {
+			s.t.Errorf("%d entries, sends with %#x, before %#x", got, s.a.spi(), s.old)
+		}
+	}
+}
+
+// rows are those that a key server's configuration can bring about while it goes on.
+var tableRows = []row{
+	{name: "tek-lifetime", change: "crypto ipsec profile P\n set security-association lifetime seconds 7200",
+		look: nextRekey(func(k ipsec.TEK) bool { return time.Until(k.Expires) > 7000*time.Second })},
+	{name: "tek-transform", change: "crypto ipsec profile P\n set transform-set T2",
+		look: living(func(k ipsec.TEK) bool { return k.Transform.Cipher == ipsec.CipherAESCBC })},
+	{name: "tek-profile", change: atSA + "profile Q", look: living(func(k ipsec.TEK) bool { return k.Transform.Cipher == ipsec.CipherAESCBC })},
+	{name: "tek-acl", change: "ip access-list extended A\n permit ip 172.16.0.0 0.0.255.255 any", look: protects(3)},
+	{name: "tek-match", change: atSA + "match address ipv4 B", look: protects(2)},
+	{name: "sa-added", change: another, look: func(s *scene) {
+		protects(3)(s)
+		if len(s.policy().TEKs) != 2 {
+			s.t.Errorf("TEKs: %+v", s.policy().TEKs)
+		}
+	}},
+	{name: "sa-removed", before: another, change: atLocal + "no sa ipsec 2", look: protects(2)},
+	{name: "replay-counter-on", before: atSA + "no replay", change: atSA + "replay counter window-size 128",
+		look: living(func(k ipsec.TEK) bool { return k.Replay == ipsec.Replay{Mode: ipsec.ReplayCounter, Window: 128} })},
+	{name: "replay-counter-window", change: atSA + "replay counter window-size 256",
+		look: nextRekey(func(k ipsec.TEK) bool { return k.Replay.Window == 256 })},
+	{name: "replay-counter-off", change: atSA + "no replay", look: living(func(k ipsec.TEK) bool { return k.Replay.Mode == ipsec.ReplayNone })},
+	{name: "replay-time-on", change: atSA + "replay time window-size 10",
+		look: living(func(k ipsec.TEK) bool { return k.Replay == ipsec.Replay{Mode: ipsec.ReplayTime, Window: 10} })},
+	{name: "replay-time-off", before: atSA + "replay time window-size 10", change: atSA + "no replay",
+		look: living(func(k ipsec.TEK) bool { return k.Replay.Mode == ipsec.ReplayNone })},
+	{name: "replay-time-window", before: atSA + "replay time window-size 10", change: atSA + "replay time window-size 20", look: func(s *scene) {
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(10 * time.Second)
+		if w := s.tek(s.new()).Replay.Window; w != 10 {
+			s.t.Errorf("a rekey brings a window of %d s", w)
+		}
+		for _, n := range []*simNode{s.ks, s.a, s.b} {
+			n.command("clear crypto gdoi")
+		}
+		s.run(10 * time.Second)
+		if !slices.ContainsFunc(s.policy().TEKs, func(k ipsec.TEK) bool { return k.Replay.Window == 20 }) {
+			s.t.Errorf("after clear: %+v", s.policy().TEKs)
+		}
+	}},
+	{name: "tag", change: atSA + "tag cts sgt", look: living(func(k ipsec.TEK) bool { return k.Metadata.SGT })},
+	{name: "receive-only-on", change: atLocal + "sa receive-only", clear: true, look: func(s *scene) {
+		if f, ok := s.traffic.Probe(0); f.Drop != ipsec.DropNone || f.SPI != 0 || !ok {
+			s.t.Errorf("after the rekey: %+v, arrived %v", f, ok)
+		}
+	}},
+	{name: "receive-only-off", before: atLocal + "sa receive-only", change: atLocal + "no sa receive-only", clear: true, look: func(s *scene) {
+		if f, ok := s.traffic.Probe(0); f.SPI == 0 || !ok {
+			s.t.Errorf("after the rekey: %+v, arrived %v", f, ok)
+		}
+		if !s.policy().Passive {
+			s.t.Error("clear packets aren't taken any more")
+		}
+		s.run(5*time.Minute + 20*time.Second) // from the last repetition of the rekey on
+		if s.policy().Passive {
+			s.t.Error("clear packets are taken after 5 minutes")
+		}
+	}},
+	{name: "kek-lifetime", change: atLocal + "rekey lifetime seconds 7200", look: func(s *scene) {
+		was := s.a.member().KEK.SPI
+		same(s)
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(10 * time.Second)
+		if k := s.a.member().KEK; k.SPI == was || time.Until(k.Expires) > 7200*time.Second {
+			s.t.Errorf("after ks rekey: %+v", k)
+		}
+	}},
+	{name: "kek-cipher", change: atLocal + "rekey algorithm aes 256", look: newKEK(func(s *scene) bool { return s.a.member().KEK.KeyBits == 256 })},
+	{name: "kek-key", change: atLocal + "rekey authentication mypubkey ecdsa OTHER", look: newKEK(func(s *scene) bool { return true })},
+	{name: "kek-off", change: atLocal + "no rekey authentication", look: func(s *scene) {
+		same(s)
+		begin := time.Now()
+		s.run(time.Until(s.tek(s.old).Expires))
+		if p := s.rekeys(begin); len(p) != 0 {
+			s.t.Errorf("%d rekeys", len(p))
+		}
+		if n := len(told[event.GMRegistrationComplete](s.a, begin)); n != 1 {
+			s.t.Errorf("%d registrations", n)
+		}
+	}},
+	{name: "transport-multicast", transport: unicast, change: atLocal + "rekey address ipv4 102\n  no rekey transport unicast",
+		look: newKEK(func(s *scene) bool { return len(s.a.member().Joined) == 1 })},
+	{name: "transport-unicast", change: atLocal + "rekey transport unicast", look: newKEK(func(s *scene) bool { return s.a.member().KEK.Unicast })},
+	{name: "rekey-address", change: atLocal + "rekey address ipv4 103",
+		look: newKEK(func(s *scene) bool {
+			return slices.ContainsFunc(s.a.member().Joined, func(a netip.Addr) bool { return a.String() == "239.192.1.191" })
+		})},
+	{name: "rekey-retransmit", change: atLocal + "rekey retransmit 10 number 3", look: func(s *scene) {
+		same(s)
+		begin := time.Now()
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(time.Minute)
+		if n := len(s.rekeys(begin)); n != 4 {
+			s.t.Errorf("%d transmissions", n)
+		}
+	}},
+	{name: "group-size", change: atLocal + "group size small 16", clear: true, look: func(s *scene) {
+		s.wait(time.Minute, "both are back", func() bool {
+			k, m := s.tek(s.a.spi()), s.b.spi()
+			return s.a.spi() != s.old && s.a.spi() == m && k.SIDBits == 16
+		})
+	}},
+	{name: "identity", change: "crypto gdoi group G\n identity number 2", look: same},
+	{name: "group-removed", change: "no crypto gdoi group G", look: same},
+	{name: "authorization", change: atLocal + "authorization address ipv4 NOBODY", look: func(s *scene) {
+		same(s)
+		begin := time.Now()
+		s.a.command("clear crypto gdoi")
+		s.run(30 * time.Second)
+		if n := len(told[event.GMRegistrationComplete](s.a, begin)); n != 0 {
+			s.t.Error("who isn't on the list registered")
+		}
+	}},
+	{name: "psk", change: "crypto isakmp key k2 address 203.0.113.0 255.255.255.0", look: same},
+	{name: "profile-added", change: "crypto ipsec profile R\n set transform-set T", look: same},
+	{name: "isakmp-policy", change: "crypto isakmp policy 20\n encr aes 256\n hash sha256\n authentication pre-share\n group 14", look: same},
+}
+
+func TestTablesOfTheGuide(t *testing.T) {
+	t.Parallel()
+	rows := map[string]config.Row{}
+	for _, r := range config.Rows() {
+		rows[r.Name] = r
+	}
+	for _, x := range tableRows {
+		t.Run(x.name, func(t *testing.T) {
+			want, ok := rows[x.name]
+			if !ok {
+				t.Fatal("no such row")
+			}
+			lively(t, 41, calm, func(l *life) {
+				transport := multicast
+				if x.transport != "" {
+					transport = x.transport
+				}
+				s := &scene{life: l}
+				s.ks = l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, transport), "seconds 3600", "seconds 900")+listC+tableLines+x.before+"\n")
+				gms := l.members(2, lifeGM)
+				s.a, s.b = gms[0], gms[1]
+				l.wait(time.Minute, "members have keys", func() bool { return len(s.policy().TEKs) > 0 && s.b.member().Succeeded > 0 })
+				l.run(time.Minute)
+				l.flow(500 * time.Millisecond)
+				s.old = s.a.spi()
+				old := s.ks.d.RunningConfig()
+				begin := time.Now()
+				s.ks.configure(x.change)
+				l.run(5 * time.Second)
+				if !slices.ContainsFunc(config.Consequences(old, s.ks.d.RunningConfig()), func(c config.Consequence) bool { return c.Row == x.name }) {
+					t.Error("the change isn't of this row")
+				}
+				if n := len(l.rekeys(begin)); (n > 0) != (want.Rekey || want.Name == "group-removed" || want.Name == "group-size") {
+					t.Errorf("%d rekeys on the wire; the table says %v", n, want.Rekey)
+				}
+				x.look(s)
+				l.traffic.Stop()
+				r := l.traffic.Report()
+				if x.clear {
+					r.Clear, r.ClearReceived = 0, 0
+				}
+				if err := r.Flawless(); err != nil && x.name != "group-size" {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
