@@ -32,6 +32,7 @@ const (
 	atLocal = "crypto gdoi group G\n server local\n  "
 	atSA    = atLocal + "sa ipsec 1\n   "
 	another = atLocal + "sa ipsec 2\n   profile Q\n   match address ipv4 C\n"
+	rsa     = multicast + "\n  rekey authentication mypubkey rsa R"
 	listC   = "ip access-list extended C\n permit ip 172.16.0.0 0.0.255.255 any\n"
 )
 
@@ -215,6 +216,17 @@ var tableRows = []row{
 	}},
 	{name: "kek-cipher", change: atLocal + "rekey algorithm aes 256", look: newKEK(func(s *scene) bool { return s.a.member().KEK.KeyBits == 256 })},
 	{name: "kek-key", change: atLocal + "rekey authentication mypubkey ecdsa OTHER", look: newKEK(func(s *scene) bool { return true })},
+	{name: "kek-hash", change: atLocal + "rekey sig-hash algorithm sha512", transport: rsa, look: newKEK(func(s *scene) bool { return true })},
+	{name: "kek-on", before: atLocal + "no rekey authentication", change: atLocal + "rekey authentication mypubkey ecdsa K", look: func(s *scene) {
+		same(s) // nobody can read a rekey yet
+		s.run(time.Until(s.tek(s.old).Expires))
+		begin := time.Now()
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(5 * time.Second)
+		if n := len(told[event.GMRecvRekey](s.a, begin)); n != 1 {
+			s.t.Errorf("%d rekeys received by who registered since", n)
+		}
+	}},
 	{name: "kek-off", change: atLocal + "no rekey authentication", look: func(s *scene) {
 		same(s)
 		begin := time.Now()
@@ -233,6 +245,33 @@ var tableRows = []row{
 		look: newKEK(func(s *scene) bool {
 			return slices.ContainsFunc(s.a.member().Joined, func(a netip.Addr) bool { return a.String() == "239.192.1.191" })
 		})},
+	{name: "rekey-address-acl", change: "no access-list 102\naccess-list 102 permit udp any host 239.192.1.192 eq 848", look: func(s *scene) {
+		same(s)
+		begin := time.Now()
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(5 * time.Second)
+		for _, p := range s.rekeys(begin) {
+			if p.to.Addr().String() != "239.192.1.192" {
+				s.t.Errorf("a rekey to %v", p.to)
+			}
+		}
+		s.run(15 * time.Minute) // they register again and learn of it
+		begin = time.Now()
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(5 * time.Second)
+		if n := len(told[event.GMRecvRekey](s.a, begin)); n != 1 {
+			s.t.Errorf("%d rekeys received", n)
+		}
+	}},
+	{name: "rekey-ack", transport: unicast, change: atLocal + "rekey acknowledgement any", look: func(s *scene) {
+		same(s)
+		s.ks.command("crypto gdoi ks rekey")
+		s.run(5 * time.Second)
+		if n := s.a.member().AcksSent; n != 1 {
+			s.t.Errorf("%d acknowledgements", n)
+		}
+	}},
+	{name: "ks-address", change: atLocal + "address ipv4 192.0.2.1", before: atLocal + "no address ipv4 192.0.2.1", look: same},
 	{name: "rekey-retransmit", change: atLocal + "rekey retransmit 10 number 3", look: func(s *scene) {
 		same(s)
 		begin := time.Now()
@@ -249,6 +288,8 @@ var tableRows = []row{
 		})
 	}},
 	{name: "identity", change: "crypto gdoi group G\n identity number 2", look: same},
+	{name: "interop", change: "crypto gdoi group G\n interop rfc6407", look: same},
+	{name: "group-added", change: "crypto gdoi group H\n identity number 9\n server local\n  sa ipsec 1\n   profile P\n   match address ipv4 C", look: same},
 	{name: "group-removed", change: "no crypto gdoi group G", look: same},
 	{name: "authorization", change: atLocal + "authorization address ipv4 NOBODY", look: func(s *scene) {
 		same(s)
@@ -296,7 +337,8 @@ func TestTablesOfTheGuide(t *testing.T) {
 				if !slices.ContainsFunc(config.Consequences(old, s.ks.d.RunningConfig()), func(c config.Consequence) bool { return c.Row == x.name }) {
 					t.Error("the change isn't of this row")
 				}
-				if n := len(l.rekeys(begin)); (n > 0) != (want.Rekey || want.Name == "group-removed" || want.Name == "group-size") {
+				// Without a KEK nobody could read a rekey that is switched on.
+				if n := len(l.rekeys(begin)); x.name != "kek-on" && (n > 0) != (want.Rekey || want.Name == "group-removed" || want.Name == "group-size") {
 					t.Errorf("%d rekeys on the wire; the table says %v", n, want.Rekey)
 				}
 				x.look(s)
