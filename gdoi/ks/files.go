@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile bounds what is read: the largest state, a downloaded list, has some hundred
-// kilobytes.
-const maxFile = 16 << 20
+// maxFile bounds what is read: the largest state, a group of maxMembers, has some 16 MB,
+// more where identities are long.
+const maxFile = 64 << 20
 
 // Files is how state gets to disk. WriteFile is atomic and durable: when it returns
 // nil the content survives a crash, and a crash during it leaves the old content.

@@ -317,7 +317,7 @@ func (g *Group) finished(j *job, res report) {
 				m.row.RekeysSent++
 			}
 			m.row.SentSeqs = push4(m.row.SentSeqs, l.seq)
-			if j.round != nil && j.round.view != nil && !m.acknowledges() && g.roster.find(m.row.Addr) == m {
+			if j.round != nil && j.round.view != nil && (l.ack == 0 || !m.acknowledges()) && g.roster.find(m.row.Addr) == m {
 				g.roster.lives(m, end) // it can't say so; the message says it
 			}
 		}
