@@ -26,6 +26,7 @@ type Config struct {
 	ISAKMPIdentity string
 	Keepalive      Keepalive
 	Aggressive     bool       // crypto isakmp aggressive-mode enable: answer it; off by default
+	StateOff       bool       // crypto gdoi state off: a key server keeps no state over restarts
 	Kept           []KeptLine // valid for the vendor, without meaning here: kept verbatim
 
 	// Source is the line of the file where an object was opened, for messages: keys

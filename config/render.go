@@ -30,6 +30,7 @@ func Render(c *Config) string {
 	p.logging(&c.Logging)
 	p.isakmp(c)
 	p.ipsec(c)
+	p.state(c)
 	for i := range c.Groups {
 		p.group(&c.Groups[i])
 	}
