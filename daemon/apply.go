@@ -115,6 +115,9 @@ func (d *Daemon) change(p *plan, was *config.Config) error {
 		if err := d.applyMembers(p.cfg, p.setups); err != nil {
 			return err
 		}
+		if err := d.changeState(was, p.cfg); err != nil {
+			return err
+		}
 		if err := d.applyServers(p.servers, config.Diff(was, p.cfg)); err != nil {
 			return err
 		}
@@ -283,6 +286,9 @@ func (d *Daemon) applyServers(want map[string]*ks.Setup, effects map[string]conf
 		g.stop()
 		d.srv.Remove(g.group)
 		delete(d.groups, n)
+		if err := d.srv.Forget(n); err != nil { // another group begins, or none
+			d.log.Warn("state", "group", n, "error", err)
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(want)) {
 		if d.groups[n] != nil {

@@ -79,6 +79,7 @@ type Daemon struct {
 	lock    *os.File // of the state directory
 	unwatch context.CancelFunc
 	random  *machine.Random // of keys, nonces and cookies
+	state   *ks.State       // of the key server's groups, over restarts
 	control net.Listener
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
@@ -179,7 +180,7 @@ func Start(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{random: machine.NewRandom(rand.Reader), lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
+	d := &Daemon{random: machine.NewRandom(rand.Reader), state: &ks.State{}, lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
 		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: map[handJoin]func(){},
 		last: changed{cli.Caller{User: "root", Source: "startup"}, time.Now()}}
 	if o.joiner != nil {
@@ -346,8 +347,11 @@ func (d *Daemon) openEndpoint(p *plan) error {
 		return fmt.Errorf("IKE endpoint: %w", err)
 	}
 	d.ep = ep
+	if err := d.useState(p.cfg); err != nil {
+		return err
+	}
 	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: d.random, Files: ks.Disk{},
-		Dir: d.o.StateDir, Machine: ks.MachineGeneration(), Clock: d.o.clock, Push: ep})
+		Dir: d.o.StateDir, Machine: ks.MachineGeneration(), Clock: d.o.clock, Push: ep, State: d.state})
 	ep.HandlePull(d.srv.HandlePull)
 	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil

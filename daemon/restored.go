@@ -69,6 +69,9 @@ func (d *Daemon) restored(source string) {
 	for _, m := range d.members {
 		m.member.Restored(source)
 	}
+	if err := d.useState(d.cfg); err != nil { // it is another machine now
+		d.log.Error("key server state", "error", err)
+	}
 	d.srv.Restored(source)
 }
 

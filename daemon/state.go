@@ -1,0 +1,101 @@
+package daemon
+
+// Where a key server's groups are kept over restarts: sealed in the state directory,
+// under a systemd credential where there is one, unless "crypto gdoi state off".
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"getvpn/config"
+	"getvpn/gdoi/ks"
+	"getvpn/internal/machine"
+	"getvpn/internal/sealed"
+)
+
+// marksDir is below the folder of the control socket: it ends with the boot.
+const marksDir = "state"
+
+// useState makes the key server keep its groups as c says, and forgets those that aren't
+// in it. Before groups are added. The caller holds the lock.
+func (d *Daemon) useState(c *config.Config) error {
+	var keep []string
+	for _, g := range c.Groups {
+		if g.Local != nil {
+			keep = append(keep, g.Name)
+		}
+	}
+	if c.StateOff || len(keep) == 0 {
+		d.state.Use(nil)
+		return d.forgetState(nil)
+	}
+	k, from, err := sealed.LoadKey(ks.Disk{}, d.random, os.Getenv("CREDENTIALS_DIRECTORY"), d.o.StateDir)
+	if err != nil {
+		return err
+	}
+	gen, err := machine.ReadGeneration(context.Background(), "")
+	if err != nil {
+		return err
+	}
+	if len(gen.Sources) == 0 {
+		d.log.Warn("nothing here tells this machine from another: a copied state directory would be taken")
+	}
+	d.log.Info("key server state is sealed", "key", from, "machine", gen.Sources)
+	s := &sealed.Store{Files: ks.Disk{}, Key: k, Dir: d.o.StateDir, Machine: gen.Digest, Rand: d.random}
+	if d.o.Socket != "" {
+		s.Marks = filepath.Join(filepath.Dir(d.o.Socket), marksDir)
+	}
+	d.state.Use(s)
+	return d.forgetState(keep)
+}
+
+// changeState follows a changed configuration.
+func (d *Daemon) changeState(was, is *config.Config) error {
+	had, has := keepsState(was), keepsState(is)
+	if had == has {
+		return nil
+	}
+	if err := d.useState(is); err != nil {
+		return err
+	}
+	if !has {
+		return nil
+	}
+	return d.srv.Save()
+}
+
+func keepsState(c *config.Config) bool {
+	for _, g := range c.Groups {
+		if g.Local != nil {
+			return !c.StateOff
+		}
+	}
+	return false
+}
+
+// forgetState removes what is kept of groups that aren't in keep.
+func (d *Daemon) forgetState(keep []string) error {
+	names, err := sealed.Names(d.o.StateDir, ks.StatePrefix)
+	if err != nil {
+		return err
+	}
+	store := &sealed.Store{Files: ks.Disk{}, Dir: d.o.StateDir}
+	var errs []error
+	for _, n := range names {
+		kept := false
+		for _, g := range keep {
+			kept = kept || g == strings.TrimPrefix(n, ks.StatePrefix)
+		}
+		if !kept {
+			errs = append(errs, store.Forget(n))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("state of groups that are gone: %w", err)
+	}
+	return nil
+}
