@@ -33,6 +33,7 @@ type Plane struct {
 	hits   map[string][]uint64
 	told   map[noticeKey]time.Time
 	expiry *time.Timer
+	ready  bool // the kernel has this dataplane's policy, not an earlier one's
 	closed bool
 	encap  uint64
 	decap  uint64
@@ -125,7 +126,7 @@ func (p *Plane) put(groups []ipsec.GroupPolicy) error {
 		}
 		g.TEKs = valid
 	}
-	p.groups, p.spis = groups, spis
+	p.groups, p.spis, p.ready = groups, spis, true
 	p.s.most = max(p.s.most, len(spis))
 	p.s.out, p.s.in = ipsec.Compile(groups)
 	p.sas.Sweep(now, keepExpired)

@@ -59,7 +59,7 @@ func (s *Site) Send(ip []byte, flow int) Fate {
 		s.transmit(ip)
 		return Fate{}
 	case ipsec.Protect:
-		if s.plane == nil {
+		if s.plane == nil || !s.plane.ready {
 			return s.drop("out", ipsec.DropTapFull, 0) // a TAP that nobody reads
 		}
 		n := copy(s.buf[ipsec.Headroom:], ip)
