@@ -257,6 +257,11 @@ func (g *Group) senderIDs(o *policy.Offer, gap *gdoi.GAP) (policy.Keys, error) {
 // step 6); they register again with jitter. If the disk refuses, the group stays
 // without keys for new members until the next registration tries again.
 func (g *Group) reinit(now time.Time) {
+	g.anew(gdoi.Delete{AllTEKs: true, AllKEKs: true}, now)
+}
+
+// anew is a clean slate with a word of its own for the members.
+func (g *Group) anew(del gdoi.Delete, now time.Time) {
 	g.exhausted = time.Time{}
 	r := g.emptyRing()
 	err := r.reset(now)
@@ -264,7 +269,7 @@ func (g *Group) reinit(now time.Time) {
 		err = g.ledger.Reset(r.gen)
 	}
 	if err == nil {
-		err = g.farewell(r, gdoi.Delete{AllTEKs: true, AllKEKs: true}, now)
+		err = g.farewell(r, del, now)
 	}
 	if err != nil {
 		g.s.o.Log.Error("a clean slate of keys", "group", g.Name(), "error", err)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"getvpn/gdoi"
 	"getvpn/model/event"
 )
 
@@ -34,17 +35,17 @@ func (g *Group) restored(source string, now time.Time) {
 	if !g.ring.active() {
 		return
 	}
-	g.cleanSlate(now)
+	g.cleanSlate(gdoi.Delete{AllTEKs: true, AllKEKs: true}, now)
 }
 
 // cleanSlate makes all keys anew after Sender IDs or sequence numbers may have been used
-// that we know nothing of, and tells the members.
-func (g *Group) cleanSlate(now time.Time) {
+// that we know nothing of, and tells the members what to delete.
+func (g *Group) cleanSlate(del gdoi.Delete, now time.Time) {
 	for _, k := range g.keks {
 		k.seq.skip(restoredSkip) // numbers that we don't know were used
 	}
 	old := g.ring
-	g.reinit(now)
+	g.anew(del, now)
 	if g.ring == old {
 		// The disk refuses: no keys until the next registration tries again.
 		g.ring = g.emptyRing()

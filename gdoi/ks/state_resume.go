@@ -7,8 +7,8 @@ package ks
 //	refused                   the same, and why is told: the file (another machine or key,
 //	                          damaged, rolled back), the group (another identity), the
 //	                          clock (set back over a reboot)
-//	Sender IDs unsure         new keys and a clean slate at once, told to the members under
-//	                          the old KEK: the ledger wasn't closed in order, the machine
+//	Sender IDs unsure         new keys and a clean slate at once; members are told under the
+//	                          old KEK to come for them within a minute: the ledger wasn't closed in order, the machine
 //	                          was booted since, or their width has changed
 //	else                      same keys, same KEK, the next number; a rekey tells members
 //	                          what they may have missed or what the configuration changed
@@ -19,6 +19,7 @@ import (
 	"slices"
 	"time"
 
+	"getvpn/gdoi"
 	"getvpn/model/event"
 )
 
@@ -187,7 +188,9 @@ func (g *Group) begin(now time.Time) {
 		g.rejected["state-unclean"]++
 		g.note(event.KSStateUnclean{Group: g.Name(), Reason: g.slated})
 		g.owed, g.slated, g.unkept = nil, "", false
-		g.cleanSlate(now)
+		// Who has a Sender ID under the old keys is the only one that has it, and nobody
+		// gets another: members use them, shortened, until all have the new ones.
+		g.cleanSlate(gdoi.Delete{AllKEKs: true}, now)
 		return
 	}
 	ring := g.ring

@@ -26,7 +26,7 @@ func (KSStateRefused) Row() Row {
 }
 
 // KSStateUnclean: it isn't sure which Sender IDs were given out; members are told to
-// delete their keys and to register again.
+// register again for new keys, and use those that they have until then.
 type KSStateUnclean struct {
 	Group  string `f:"group"`
 	Reason string `f:"reason"`
