@@ -2,6 +2,7 @@ package ks
 
 import (
 	"bytes"
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"getvpn/gdoi"
+	"getvpn/internal/sealed"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
 )
@@ -208,4 +210,27 @@ func FuzzDecodeState(f *testing.F) {
 			t.Errorf("what was read can't be written and read again: %v", err)
 		}
 	})
+}
+
+// BenchmarkSaveState saves a group of ten thousand members to a disk.
+func BenchmarkSaveState(b *testing.B) {
+	d := someState(1)
+	r := rand.New(rand.NewPCG(2, 2))
+	d.Members = nil
+	for range 10000 {
+		var m durableMember
+		fill(r, reflect.ValueOf(&m).Elem())
+		d.Members = append(d.Members, m)
+	}
+	k, err := sealed.NewKey(bytes.Repeat([]byte("key "), 8))
+	if err != nil {
+		b.Fatal(err)
+	}
+	st := &State{}
+	st.Use(&sealed.Store{Files: Disk{}, Key: k, Dir: b.TempDir(), Rand: crand.Reader})
+	for b.Loop() {
+		if err := st.save("g", d); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
