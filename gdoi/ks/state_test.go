@@ -337,7 +337,7 @@ func TestStateThatIsRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			onHost(t, func(t *testing.T, h *host) {
 				h.start(t, daily())
-				m := h.join(t, 0)
+				h.join(t, 0)
 				kek := h.group().KEK.SPI
 				old := bytes.Clone(h.stateFile())
 				h.g.Rekey(true, false)
@@ -372,7 +372,7 @@ func TestStateThatIsRefused(t *testing.T) {
 				if c.name == "identity" || c.name == "wire forms" {
 					return
 				}
-				m = h.join(t, 0)
+				m := h.join(t, 0)
 				if h.group().KEK.SPI == kek || len(m.bad) != 0 {
 					t.Error("the old KEK is in use")
 				}
@@ -522,4 +522,24 @@ func TestCrashAtEveryStepOfALife(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A crowd that registers is saved at most once a second.
+func TestMembersAreSavedTogether(t *testing.T) {
+	testSigner()
+	synctest.Test(t, func(t *testing.T) {
+		st := &memSaver{d: map[string]durable{}}
+		l := newLifeWith(t, daily(), st)
+		l.join(t, 0)
+		l.g.do(func() {})
+		before := st.saves
+		for i := range 100 {
+			l.join(t, 1+i)
+			time.Sleep(30 * time.Millisecond)
+		}
+		after(2 * time.Second)
+		if n := st.saves - before; n < 2 || n > 5 || len(st.d["g"].Members) != 101 {
+			t.Errorf("%d saves in 3 s, %d members", n, len(st.d["g"].Members))
+		}
+	})
 }
