@@ -101,28 +101,6 @@ func TestAckRefusals(t *testing.T) {
 	}
 }
 
-func TestCopies(t *testing.T) {
-	var c Copies
-	if c.Seen(nil) || c.Seen([]byte{1}) {
-		t.Error("seen before anything was")
-	}
-	for i := range 3*copiesKept + 5 {
-		d := []byte{1, 2, byte(i), byte(i >> 8)}
-		if c.Seen(d) {
-			t.Fatalf("%d is seen before it came", i)
-		}
-		c.Add(d)
-		for back := range copiesKept {
-			if j := i - back; j >= 0 && !c.Seen([]byte{1, 2, byte(j), byte(j >> 8)}) {
-				t.Fatalf("after %d: %d is forgotten", i, j)
-			}
-		}
-		if j := i - copiesKept; j >= 0 && c.Seen([]byte{1, 2, byte(j), byte(j >> 8)}) {
-			t.Fatalf("after %d: %d is still there", i, j)
-		}
-	}
-}
-
 // The key server's share of an acknowledgement (aim: 50,000 a second on a core).
 func BenchmarkAckOpen(b *testing.B) {
 	for name, typ := range map[string]AckRequest{"SHA-256": AckKEKSHA256, "SHA-512": AckKEKSHA512} {
@@ -177,16 +155,6 @@ func BenchmarkPush(b *testing.B) {
 		d[28] ^= 1
 		for b.Loop() {
 			r.Open(d, 0, signers()[SigRSA].Public())
-		}
-	})
-	b.Run("Copy", func(b *testing.B) {
-		var c Copies
-		d := make([]byte, 1200)
-		for range copiesKept {
-			c.Add(d[:1199])
-		}
-		for b.Loop() {
-			c.Seen(d)
 		}
 	})
 }
