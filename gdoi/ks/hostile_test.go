@@ -37,6 +37,7 @@ func TestRegistrationsOfOneAddressAreBounded(t *testing.T) {
 		t.Errorf("%d refused", n)
 	}
 	b.register(t, netip.MustParseAddr("198.51.100.2"), ours())
+	b.settle() // message 4 leaves before the conversation is forgotten
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	if len(b.s.convs) != maxOfAddress || len(b.s.perAddr) != 1 || b.s.perAddr[gm1] != maxOfAddress {
