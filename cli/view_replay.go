@@ -4,12 +4,9 @@ package cli
 
 import (
 	"slices"
-	"time"
 
 	"getvpn/model"
 )
-
-func secs2(d time.Duration) float64 { return d.Seconds() }
 
 func (v *view) gmReplay() {
 	for _, g := range v.members() {
@@ -21,17 +18,17 @@ func (v *view) gmReplay() {
 			continue
 		}
 		t := &v.s.Dataplane.TimeReplay[i]
-		v.line("Replay Value : %.2f secs", secs2(t.Pseudotime))
+		v.line("Replay Value : %.2f secs", t.Pseudotime.Seconds())
 		v.line("Input Packets : %d Output Packets : %d", t.Input, t.Output)
 		v.line("Input Error Packets : %d Output Error Packets : %d", t.TooOld+t.TooNew+t.Missing, t.OutputErrors)
-		v.line("Time Sync Error : %d Max time delta : %.2f secs\n", g.RekeysRefused["pseudotime-old"], secs2(t.MaxDelta))
+		v.line("Time Sync Error : %d Max time delta : %.2f secs\n", g.RekeysRefused["pseudotime-old"], t.MaxDelta.Seconds())
 		v.line("TBAR Error History (sampled at 10pak/min):")
 		if len(t.Failures) == 0 {
 			v.line("    No TBAR errors detected\n")
 			continue
 		}
 		for _, f := range t.Failures {
-			v.line("    %s  src %s  my pseudotime %.2f secs  peer pseudotime %.2f secs", f.At.UTC().Format("15:04:05.000"), ip(f.Source), secs2(f.Mine), secs2(f.Peer))
+			v.line("    %s  src %s  my pseudotime %.2f secs  peer pseudotime %.2f secs", f.At.UTC().Format("15:04:05.000"), ip(f.Source), f.Mine.Seconds(), f.Peer.Seconds())
 		}
 		v.line("")
 	}
@@ -50,7 +47,7 @@ func (v *view) ksReplay() {
 			v.line("Replay Value : 0.00 secs")
 			v.line("Remaining sync time : 0 secs\n")
 		default:
-			v.line("Replay Value : %.2f secs", secs2(v.now.Sub(g.PseudotimeFrom)))
+			v.line("Replay Value : %.2f secs", v.now.Sub(g.PseudotimeFrom).Seconds())
 			v.line("Remaining sync time : %d secs\n", v.left(g.NextRekey))
 		}
 	}

@@ -153,20 +153,14 @@ func need(n int, what string) error {
 	return nil
 }
 
-// ClearGDOI is "clear crypto gdoi" of a group, or of all with an empty name.
-func (d *Daemon) ClearGDOI(group string) error {
-	return d.Act(cli.Action{Verb: cli.ActClearGroup, Group: group}, cli.Caller{User: "root", Source: "console"})
-}
-
 // clearReplay sets the dataplane's anti-replay counters to zero.
 func (d *Daemon) clearReplay(plane Plane, group string) {
-	p, ok := plane.(interface{ ClearReplay(group string) })
-	if !ok {
+	if plane == nil {
 		return
 	}
 	for _, g := range d.store.Load().Members {
 		if group == "" || g.Name == group {
-			p.ClearReplay(g.Name)
+			plane.ClearReplay(g.Name)
 		}
 	}
 }

@@ -32,19 +32,30 @@ func enter(t *testing.T, s *cli.Session, lines ...string) string {
 	return out
 }
 
-// grouped is a key server with rekeys and a registered member.
-func grouped(t *testing.T, dir string) (k, m *rig) {
+// grouped runs f in a bubble with a key server that has rekeys and a registered member.
+func grouped(t *testing.T, f func(t *testing.T, k, m *rig)) {
 	t.Helper()
-	n := memnet.New(1)
-	k, err := start(t, dir, n, "192.0.2.1", rekeyConf)
-	if err != nil {
-		t.Fatal(err, k.out)
-	}
-	if m, err = start(t, dir, n, "198.51.100.1", gmConf); err != nil {
-		t.Fatal(err, m.out)
-	}
-	soon(t, "a registration", func() bool { return member(m).Succeeded == 1 })
-	return k, m
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New(1)
+		k, err := start(t, dir, n, "192.0.2.1", rekeyConf)
+		if err != nil {
+			t.Fatal(err, k.out)
+		}
+		defer k.d.Stop()
+		m, err := start(t, dir, n, "198.51.100.1", gmConf)
+		if err != nil {
+			t.Fatal(err, m.out)
+		}
+		defer m.d.Stop()
+		soon(t, "a registration", func() bool { return member(m).Succeeded == 1 })
+		f(t, k, m)
+	})
+}
+
+// ClearGDOI is "clear crypto gdoi" of a group, or of all with an empty name.
+func (d *Daemon) ClearGDOI(group string) error {
+	return d.Act(cli.Action{Verb: cli.ActClearGroup, Group: group}, cli.Caller{User: "root", Source: "console"})
 }
 
 func member(r *rig) model.GMGroup { return r.d.Snapshot().Members[0] }
@@ -66,11 +77,7 @@ func soon(t *testing.T, what string, ok func() bool) {
 // left: the group goes on with its keys, the member doesn't register again, and who did
 // it is told. Nothing happens before.
 func TestAChangedListIsRekeyedAsConfigurationModeIsLeft(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		k, m := grouped(t, dir)
-		defer k.d.Stop()
-		defer m.d.Stop()
+	grouped(t, func(t *testing.T, k, m *rig) {
 		sub := k.d.bus.Subscribe("test", 100)
 		defer k.d.bus.Unsubscribe(sub)
 		red, before := k.d.groups["RED"].group, m.plane.policy("RED wan")
@@ -110,11 +117,7 @@ func TestAChangedListIsRekeyedAsConfigurationModeIsLeft(t *testing.T) {
 // crypto gdoi ks rekey brings new TEKs; with replace-now the old ones go at once. clear
 // crypto gdoi ks policy renews the KEK too; a direction holds until the next rekey.
 func TestOperatorsCommandsReachTheEngines(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		k, m := grouped(t, dir)
-		defer k.d.Stop()
-		defer m.d.Stop()
+	grouped(t, func(t *testing.T, k, m *rig) {
 		ks := (&cli.Exec{Control: k.d}).NewSession(cli.Caller{User: "ann", Source: "vty0"})
 		gm := (&cli.Exec{Control: m.d}).NewSession(cli.Caller{User: "bob", Source: "vty0"})
 		first := member(m)
@@ -156,11 +159,7 @@ func TestOperatorsCommandsReachTheEngines(t *testing.T) {
 // configuration that the system refuses leaves the one before; what is saved is read
 // back the same.
 func TestApplyAndSave(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		k, m := grouped(t, dir)
-		defer k.d.Stop()
-		defer m.d.Stop()
+	grouped(t, func(t *testing.T, k, m *rig) {
 		base := k.d.RunningConfig()
 		next := func(lines string) *config.Config {
 			c, _, err := config.Parse("t", []byte(strings.TrimSuffix(config.Render(base), "end\n")+lines))
@@ -204,11 +203,7 @@ func TestApplyAndSave(t *testing.T) {
 
 // The lines that make a group another one restart it; its neighbour goes on.
 func TestOnlyAnotherIdentityBeginsAnew(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		k, m := grouped(t, dir)
-		defer k.d.Stop()
-		defer m.d.Stop()
+	grouped(t, func(t *testing.T, k, m *rig) {
 		s := (&cli.Exec{Control: k.d}).NewSession(cli.Caller{User: "ann", Source: "vty0"})
 		red, blue := k.d.groups["RED"].group, k.d.groups["BLUE"].group
 		for _, line := range []string{"rekey retransmit 20 number 3", "rekey lifetime days 2", "rekey algorithm aes 128", "sa receive-only", "no sa receive-only", "authorization address ipv4 A"} {

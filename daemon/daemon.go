@@ -60,6 +60,7 @@ type Plane interface {
 	Configure(iface string, s dataplane.InterfaceSettings) error
 	Exempt(syscall.RawConn) error
 	SetLocal([]netip.Addr) error
+	ClearReplay(group string)
 	Settle() error
 	SACounters(spi uint32) (model.SACounters, bool)
 	RuleHits(group, iface string) []uint64
@@ -93,11 +94,11 @@ type Daemon struct {
 	signers map[string]*ks.Signer
 	groups  map[string]*ksRun
 	members map[string]*gmRun
-	joins   map[handJoin]func() // how each is left
-	heard   *heard              // the joiner, nil when there is none
-	last    changed             // who changed the configuration last
-	zero    cleared             // packet counters when they were cleared
-	end     context.CancelFunc  // of the helpers of this run
+	joins   gm.Memberships     // by hand
+	heard   *heard             // the joiner, nil when there is none
+	last    changed            // who changed the configuration last
+	zero    cleared            // packet counters when they were cleared
+	end     context.CancelFunc // of the helpers of this run
 	helpers sync.WaitGroup
 }
 
@@ -181,7 +182,7 @@ func Start(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{random: machine.NewRandom(rand.Reader), state: &ks.State{}, lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
-		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: map[handJoin]func(){},
+		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: gm.Memberships{},
 		last: changed{cli.Caller{User: "root", Source: "startup"}, time.Now()}}
 	if o.joiner != nil {
 		d.heard = &heard{Joiner: o.joiner}

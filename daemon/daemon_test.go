@@ -79,6 +79,7 @@ func (p *fakePlane) Configure(i string, _ dataplane.InterfaceSettings) error {
 }
 func (p *fakePlane) Exempt(syscall.RawConn) error { p.note("exempt"); return nil }
 func (p *fakePlane) SetLocal([]netip.Addr) error  { return nil }
+func (p *fakePlane) ClearReplay(string)           {}
 func (p *fakePlane) Settle() error                { p.note("settle"); return nil }
 func (p *fakePlane) Publish()                     {}
 func (p *fakePlane) SACounters(uint32) (model.SACounters, bool) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"getvpn/config"
@@ -23,13 +24,8 @@ const marksDir = "state"
 // useState makes the key server keep its groups as c says, and forgets those that aren't
 // in it. Before groups are added. The caller holds the lock.
 func (d *Daemon) useState(c *config.Config) error {
-	var keep []string
-	for _, g := range c.Groups {
-		if g.Local != nil {
-			keep = append(keep, g.Name)
-		}
-	}
-	if c.StateOff || len(keep) == 0 {
+	keep := kept(c)
+	if len(keep) == 0 {
 		d.state.Use(nil)
 		return d.forgetState(nil)
 	}
@@ -55,7 +51,7 @@ func (d *Daemon) useState(c *config.Config) error {
 
 // changeState follows a changed configuration.
 func (d *Daemon) changeState(was, is *config.Config) error {
-	had, has := keepsState(was), keepsState(is)
+	had, has := len(kept(was)) > 0, len(kept(is)) > 0
 	if had == has {
 		return nil
 	}
@@ -68,13 +64,14 @@ func (d *Daemon) changeState(was, is *config.Config) error {
 	return d.srv.Save()
 }
 
-func keepsState(c *config.Config) bool {
+// kept are the groups whose state c wants kept.
+func kept(c *config.Config) (names []string) {
 	for _, g := range c.Groups {
-		if g.Local != nil {
-			return !c.StateOff
+		if g.Local != nil && !c.StateOff {
+			names = append(names, g.Name)
 		}
 	}
-	return false
+	return names
 }
 
 // forgetState removes what is kept of groups that aren't in keep.
@@ -86,11 +83,7 @@ func (d *Daemon) forgetState(keep []string) error {
 	store := &sealed.Store{Files: ks.Disk{}, Dir: d.o.StateDir}
 	var errs []error
 	for _, n := range names {
-		kept := false
-		for _, g := range keep {
-			kept = kept || g == strings.TrimPrefix(n, ks.StatePrefix)
-		}
-		if !kept {
+		if !slices.Contains(keep, strings.TrimPrefix(n, ks.StatePrefix)) {
 			errs = append(errs, store.Forget(n))
 		}
 	}

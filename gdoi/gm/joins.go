@@ -14,10 +14,39 @@ import (
 // rejoin is the pause after a join that failed.
 const rejoin = 30 * time.Second
 
-// membership is a multicast group on an interface.
-type membership struct {
-	iface         string
-	group, source netip.Addr
+// Membership is a multicast group on an interface, from one source or, if that is
+// invalid, any.
+type Membership struct {
+	Interface     string
+	Group, Source netip.Addr
+}
+
+// Memberships are the joined ones, with what leaves each.
+type Memberships map[Membership]func()
+
+// Follow leaves what isn't in want and joins what is missing; failed is told of each
+// that can't be joined. Without a Joiner nothing is joined.
+func (l Memberships) Follow(j Joiner, want map[Membership]bool, failed func(Membership, error)) {
+	for x, leave := range l {
+		if !want[x] {
+			leave()
+			delete(l, x)
+		}
+	}
+	if j == nil {
+		return
+	}
+	for x := range want {
+		if l[x] != nil {
+			continue
+		}
+		leave, err := j.Join(x.Interface, x.Group, x.Source)
+		if err != nil {
+			failed(x, err)
+			continue
+		}
+		l[x] = leave
+	}
 }
 
 // sourceSpecific are the ranges in which a source must be named (RFC 4607 §1).
@@ -34,55 +63,38 @@ func (m *Member) joinGroups(now time.Time) {
 	if m.o.Joiner == nil {
 		return
 	}
-	want := map[membership]bool{}
+	want := map[Membership]bool{}
 	for _, r := range m.keks {
 		if !r.dst.IsMulticast() {
 			continue
 		}
-		x := membership{group: r.dst}
+		x := Membership{Group: r.dst}
 		if sourceSpecific(r.dst) {
-			x.source = r.src
+			x.Source = r.src
 		}
 		for _, a := range m.o.Attach {
-			x.iface = a.Interface
+			x.Interface = a.Interface
 			want[x] = true
 		}
 	}
-	for x, leave := range m.joined {
-		if !want[x] {
-			leave()
-			delete(m.joined, x)
-		}
-	}
 	m.rejoinAt = time.Time{}
-	for x := range want {
-		if m.joined[x] != nil {
-			continue
-		}
-		leave, err := m.o.Joiner.Join(x.iface, x.group, x.source)
-		if err != nil {
-			m.rejoinAt = now.Add(rejoin)
-			m.o.Events.Emit(event.GMJoinFailed{Group: m.o.Group.Name, Address: x.group, Interface: x.iface, Why: err.Error()})
-			continue
-		}
-		m.joined[x] = leave
-	}
+	m.joined.Follow(m.o.Joiner, want, func(x Membership, err error) {
+		m.rejoinAt = now.Add(rejoin)
+		m.o.Events.Emit(event.GMJoinFailed{Group: m.o.Group.Name, Address: x.Group, Interface: x.Interface, Why: err.Error()})
+	})
 }
 
 // leaveGroups leaves all.
 func (m *Member) leaveGroups() {
-	for x, leave := range m.joined {
-		leave()
-		delete(m.joined, x)
-	}
+	m.joined.Follow(m.o.Joiner, nil, nil)
 	m.rejoinAt = time.Time{}
 }
 
 // groups are the joined ones.
 func (m *Member) groups() (list []netip.Addr) {
 	for x := range m.joined {
-		if !slices.Contains(list, x.group) {
-			list = append(list, x.group)
+		if !slices.Contains(list, x.Group) {
+			list = append(list, x.Group)
 		}
 	}
 	slices.SortFunc(list, netip.Addr.Compare)

@@ -69,7 +69,7 @@ type Member struct {
 	unsure    bool // the clock may be behind: nothing is sent
 	dir       direction
 	events    []event.Event // to be told once the change is published
-	joined    map[membership]func()
+	joined    Memberships
 	rejoinAt  time.Time
 
 	clearing   bool // an operator cleared the group and it hasn't registered since
@@ -112,7 +112,7 @@ func New(o Options) *Member {
 		o.Clock = awake{time.Now()}
 	}
 	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, errs: map[DataErrorKind]bool{}, results: make(chan result, 1),
-		pushes: make(chan pushed, maxPushed), time: clock.NewTimeline(o.Clock), joined: map[membership]func(){},
+		pushes: make(chan pushed, maxPushed), time: clock.NewTimeline(o.Clock), joined: Memberships{},
 		seen: map[uint32]bool{}, reasons: map[string]uint64{}, rekeysRefused: map[string]uint64{}, told: map[string]time.Time{}}
 	m.pub = model.GMGroup{
 		Version: gdoi.OurCapability().Version(),

@@ -221,8 +221,9 @@ func (m *Member) received(p pushed, rk *policy.Rekey, now time.Time) {
 	m.pub.LastRekeyAt = m.wall(now)
 }
 
-// ackOf is the acknowledgement of a rekey (RFC 8263); nil: none is asked for. The SAK received last says
-// whether; the key is that of the KEK that the rekey came under.
+// ackOf is the acknowledgement of a rekey (RFC 8263), and counts it; nil: none is asked
+// for. The SAK received last says whether; the key is that of the KEK that the rekey
+// came under.
 func (m *Member) ackOf(p pushed, seq uint32) []byte {
 	ask := p.sa.ack
 	if r := m.kekNow(); r != nil {

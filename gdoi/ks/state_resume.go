@@ -7,9 +7,10 @@ package ks
 //	refused                   the same, and why is told: the file (another machine or key,
 //	                          damaged, rolled back), the group (another identity), the
 //	                          clock (set back over a reboot)
-//	Sender IDs unsure         new keys and a clean slate at once; members are told under the
-//	                          old KEK to come for them within a minute: the ledger wasn't closed in order, the machine
-//	                          was booted since, or their width has changed
+//	Sender IDs unsure         the ledger wasn't closed in order, the machine was booted
+//	                          since, or their width has changed: new keys and a clean
+//	                          slate at once; members are told under the old KEK to come
+//	                          for them within a minute
 //	else                      same keys, same KEK, the next number; a rekey tells members
 //	                          what they may have missed or what the configuration changed
 

@@ -101,23 +101,26 @@ func listed(t *testing.T, file, hex string) bool {
 	return strings.Contains(strings.ToLower(string(b)), hex)
 }
 
+// pair is a socket that is bound to the port of rekeys, one that sends from ip, and the
+// interface between them, until the test ends.
+func pair(t *testing.T, network string, ip net.IP) (ear, mouth *net.UDPConn, wan *net.Interface, err error) {
+	if ear, err = net.ListenUDP(network, &net.UDPAddr{Port: 848}); err != nil {
+		return nil, nil, nil, err
+	}
+	t.Cleanup(func() { ear.Close() })
+	if mouth, err = net.ListenUDP(network, &net.UDPAddr{IP: ip, Port: 10848}); err != nil {
+		return nil, nil, nil, err
+	}
+	t.Cleanup(func() { mouth.Close() })
+	wan, err = net.InterfaceByName("wan")
+	return ear, mouth, wan, err
+}
+
 // A socket that is bound to the port of rekeys alone hears a group while it is joined,
 // and, where a source is named, that source only.
 func TestHearsWhileJoined(t *testing.T) {
 	alone(t, func(t *testing.T) {
-		ear, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 848})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer ear.Close()
-		mouth, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 10848})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer mouth.Close()
-		wan, err := net.InterfaceByName("wan")
+		ear, mouth, wan, err := pair(t, "udp4", net.IPv4(192, 0, 2, 1))
 		if err != nil {
 			t.Error(err)
 			return
@@ -182,19 +185,7 @@ func TestHearsWhileJoined(t *testing.T) {
 
 func TestHearsIPv6(t *testing.T) {
 	alone(t, func(t *testing.T) {
-		ear, err := net.ListenUDP("udp6", &net.UDPAddr{Port: 848})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer ear.Close()
-		mouth, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.ParseIP("2001:db8::1"), Port: 10848})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer mouth.Close()
-		wan, err := net.InterfaceByName("wan")
+		ear, mouth, wan, err := pair(t, "udp6", net.ParseIP("2001:db8::1"))
 		if err != nil {
 			t.Error(err)
 			return

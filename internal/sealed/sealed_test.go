@@ -221,7 +221,7 @@ func TestRolledBack(t *testing.T) {
 		old[p] = b
 	}
 	s.Save("g", []byte("3"))
-	file, mark := s.path("g"), s.marks("g")[0]
+	file, mark := s.Path("g"), s.marks("g")[0]
 	newest := f.m[mark]
 	f.m[file] = old[file]
 	if _, err := reopened(s).Load("g"); !errors.Is(err, ErrRolledBack) {

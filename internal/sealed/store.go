@@ -42,12 +42,10 @@ const (
 	markLen      = 8 + 16
 )
 
-func (s *Store) path(name string) string {
+// Path is the file that a name is kept in.
+func (s *Store) Path(name string) string {
 	return filepath.Join(s.Dir, url.PathEscape(name)+sealedSuffix)
 }
-
-// Path is the file that a name is kept in.
-func (s *Store) Path(name string) string { return s.path(name) }
 
 // marks are the paths of a name's marks, the lasting one first.
 func (s *Store) marks(name string) []string {
@@ -72,7 +70,7 @@ func (s *Store) Save(name string, body []byte) error {
 		return err
 	}
 	s.last[name] = serial // even a write that fails may have got there
-	if err := s.Files.WriteFile(s.path(name), b); err != nil {
+	if err := s.Files.WriteFile(s.Path(name), b); err != nil {
 		return fmt.Errorf("sealed: %w", err)
 	}
 	m := binary.BigEndian.AppendUint64(nil, serial)
@@ -95,7 +93,7 @@ func (s *Store) next(name string) (uint64, error) {
 		return n + 1, nil
 	}
 	var n uint64
-	b, err := s.Files.ReadFile(s.path(name))
+	b, err := s.Files.ReadFile(s.Path(name))
 	if err == nil {
 		if serial, body, err := s.Key.Open(name, s.Machine, b); err == nil {
 			body.Zero()
@@ -132,7 +130,7 @@ func (s *Store) mark(path, name string) (uint64, error) {
 func (s *Store) Load(name string) (secret.Bytes, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b, err := s.Files.ReadFile(s.path(name))
+	b, err := s.Files.ReadFile(s.Path(name))
 	if err != nil {
 		return nil, fmt.Errorf("sealed: %w", err)
 	}
@@ -168,7 +166,7 @@ func (s *Store) Load(name string) (secret.Bytes, error) {
 func (s *Store) Forget(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.Files.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.Files.Remove(s.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("sealed: %w", err)
 	}
 	return nil
