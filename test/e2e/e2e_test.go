@@ -139,7 +139,11 @@ type policy struct {
 	replay    string   // empty: no replay
 	entries   []string // of the list; nil: SSH in clear, the lab's hosts and groups protected
 	psk       string   // of the key server
+	rekey     []string // lines of "server local" about rekeys; nil: none are sent
 }
+
+// multicastRekey is the address line of rekeys to lab.RekeyGroup.
+const multicastRekey = "rekey address ipv4 REKEY"
 
 func (p policy) fill() policy {
 	if p.lifetime == 0 {
@@ -171,6 +175,10 @@ const isakmp = `crypto isakmp policy 10
 
 func ksConf(p policy) string {
 	p = p.fill()
+	var rekey strings.Builder
+	for _, l := range p.rekey {
+		fmt.Fprintf(&rekey, "  %s\n", l)
+	}
 	return fmt.Sprintf(`hostname ks
 %scrypto isakmp key %s address 172.16.0.0 255.255.0.0
 crypto ipsec transform-set T %s
@@ -180,15 +188,17 @@ crypto ipsec profile P
 crypto gdoi group G
  identity number 1234
  server local
-  sa ipsec 1
+%s  sa ipsec 1
    profile P
    match address ipv4 LIST
    %s
   address ipv4 %s
 ip access-list extended LIST
  %s
+ip access-list extended REKEY
+ permit udp host %s eq 848 host %s eq 848
 end
-`, isakmp, p.psk, p.transform, p.lifetime, p.replay, lab.KeyServer, strings.Join(p.entries, "\n "))
+`, isakmp, p.psk, p.transform, p.lifetime, rekey.String(), p.replay, lab.KeyServer, strings.Join(p.entries, "\n "), lab.KeyServer, lab.RekeyGroup)
 }
 
 // member says what is in a member's configuration file.

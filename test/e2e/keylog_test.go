@@ -18,16 +18,7 @@ import (
 // message; the second decoder, with the same key, checks each field that it reads
 // and those that tshark misreads.
 func Test_wire_04_RegistrationDecrypted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	bin := t.TempDir()
-	if err := build(bin, "-tags", "keylog"); err != nil {
-		t.Fatal(err)
-	}
-	keys := filepath.Join(t.TempDir(), "keys")
-	t.Setenv("GETVPN_IKE_KEYLOG", keys)
-	w := newWorld(t, lab.Options{Members: 1, Bin: bin})
+	w, keys := newOpenWorld(t, 1)
 	w.startKS(policy{})
 	c, err := w.Capture("registration", "core", "k1", 0, "udp port 848 or udp port 4500")
 	w.must(err)
@@ -35,23 +26,15 @@ func Test_wire_04_RegistrationDecrypted(t *testing.T) {
 	frames, err := c.Stop()
 	w.must(err)
 
-	text, err := os.ReadFile(keys)
-	w.must(err)
-	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
-	cookie, keyHex, ok := strings.Cut(line, ",")
-	key, err := hex.DecodeString(keyHex)
-	if !ok || err != nil {
-		t.Fatalf("key log %q: %v", line, err)
+	var cookie string
+	var key []byte
+	for cookie, key = range phase1Keys(t, keys) { // of the only conversation
 	}
 
 	conv := rfcdecode.Conversation{Key: key}
 	var seen []string
-	for _, f := range frames {
-		p, ok := f.IP()
-		if !ok || len(p.Payload) < 8+28 {
-			continue
-		}
-		d := p.Payload[8:]
+	for _, p := range isakmpDatagrams(frames) {
+		d := p.isakmp
 		if hex.EncodeToString(d[:8]) != cookie {
 			continue
 		}
@@ -73,7 +56,7 @@ func Test_wire_04_RegistrationDecrypted(t *testing.T) {
 	forTshark := filepath.Join(t.TempDir(), "registration.pcap")
 	w.must(lab.WritePcap(forTshark, underDOI1(frames)))
 	cmd := exec.Command("tshark", "-n", "-r", forTshark, "-d", "udp.port==848,isakmp",
-		"-o", "uat:ikev1_decryption_table:"+cookie+","+keyHex, "-V", "-O", "isakmp")
+		"-o", "uat:ikev1_decryption_table:"+cookie+","+hex.EncodeToString(key), "-V", "-O", "isakmp")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
