@@ -6,6 +6,7 @@ package lab
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 type Capture struct {
 	File string
 	proc *Proc
+	read int64 // octets of the file that More has returned
 }
 
 // Capture starts tcpdump on a node's interface ("any" isn't supported: the frames
@@ -91,6 +93,9 @@ type Frame struct {
 	Data []byte // as captured
 }
 
+// pcapHeader is the length of the file's header, pcapFrame that before each frame.
+const pcapHeader, pcapFrame = 24, 16
+
 // ReadPcap reads a capture file of the classic format with Ethernet frames.
 func ReadPcap(file string) ([]Frame, error) {
 	b, err := os.ReadFile(file)
@@ -98,19 +103,44 @@ func ReadPcap(file string) ([]Frame, error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	le := binary.LittleEndian
-	if len(b) < 24 || le.Uint32(b) != 0xa1b2c3d4 || le.Uint32(b[20:]) != 1 {
+	if len(b) < pcapHeader || le.Uint32(b) != 0xa1b2c3d4 || le.Uint32(b[20:]) != 1 {
 		return nil, fmt.Errorf("lab: %s is no little-endian pcap file of Ethernet frames", file)
 	}
-	var out []Frame
-	for b = b[24:]; len(b) >= 16; {
+	out, _ := pcapFrames(b[pcapHeader:])
+	return out, nil
+}
+
+// pcapFrames returns the whole frames in b, and the octets that they take.
+func pcapFrames(b []byte) (out []Frame, read int) {
+	le := binary.LittleEndian
+	for len(b) >= pcapFrame {
 		n := int(le.Uint32(b[8:]))
-		if len(b) < 16+n {
+		if len(b) < pcapFrame+n {
 			break // tcpdump was still writing it
 		}
 		out = append(out, Frame{At: time.Unix(int64(le.Uint32(b)), int64(le.Uint32(b[4:]))*1000),
-			Len: int(le.Uint32(b[12:])), Data: b[16 : 16+n]})
-		b = b[16+n:]
+			Len: int(le.Uint32(b[12:])), Data: b[pcapFrame : pcapFrame+n]})
+		b = b[pcapFrame+n:]
+		read += pcapFrame + n
 	}
+	return out, read
+}
+
+// More returns the frames that were written since the last call, while the capture
+// runs or afterwards.
+func (c *Capture) More() ([]Frame, error) {
+	f, err := os.Open(c.File)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	defer f.Close()
+	c.read = max(c.read, pcapHeader)
+	b, err := io.ReadAll(io.NewSectionReader(f, c.read, 1<<40))
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	out, n := pcapFrames(b)
+	c.read += int64(n)
 	return out, nil
 }
 

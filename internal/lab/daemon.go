@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -64,6 +65,32 @@ func (d *Daemon) Show(command string, options ...string) (string, error) {
 		return string(out), fmt.Errorf("lab: getvpn -c %q at %s: %w: %s", command, d.Node, err, strings.TrimSpace(string(out)))
 	}
 	return string(out), nil
+}
+
+// Type types lines into the daemon's shell and returns what a person would see:
+// prompts, the lines and the answers. Any line that is refused is an error.
+func (d *Daemon) Type(hostname string, lines ...string) (string, error) {
+	c := exec.Command(filepath.Join(d.lab.Bin, "getvpn"), "--socket", d.Socket)
+	c.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("lab: getvpn at %s: %w: %s", d.Node, err, strings.TrimSpace(string(out)))
+	}
+	// The shell prompts, but a file isn't echoed.
+	prompt := regexp.MustCompile(regexp.QuoteMeta(hostname) + `(\([\w-]+\))?#`)
+	var b strings.Builder
+	parts := prompt.FindAllStringIndex(string(out), -1)
+	for i, at := range parts {
+		end := len(out)
+		if i+1 < len(parts) {
+			end = parts[i+1][0]
+		}
+		if i >= len(lines) {
+			break // the last prompt, at which the input ended
+		}
+		fmt.Fprintf(&b, "%s %s\n%s", out[at[0]:at[1]], lines[i], out[at[1]:end])
+	}
+	return b.String(), nil
 }
 
 // Shows waits until a command's output contains all the texts.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -59,7 +60,15 @@ func TestTopologyForwards(t *testing.T) {
 			t.Error(err, r.Duplicates, r.Damaged)
 		}
 	}
+	first, err := c.More()
+	if err != nil {
+		t.Fatal(err)
+	}
 	frames, err := c.Stop()
+	rest, err2 := c.More()
+	if err2 != nil || len(first)+len(rest) != n {
+		t.Errorf("%d frames, then %d: %v", len(first), len(rest), err2)
+	}
 	if err != nil || len(frames) != n {
 		t.Fatalf("%d frames of %d: %v", len(frames), n, err)
 	}
@@ -80,13 +89,104 @@ func TestTopologyForwards(t *testing.T) {
 		}
 		return nil
 	})
+	settled, arrived := s.Settle()
+	if len(arrived) != 1 || settled < 300 || arrived[0] != settled {
+		t.Errorf("%d of %d arrived while it runs", arrived, settled)
+	}
 	sent, got := s.Stop()
-	if sent < 300 || sent != got {
+	if refused, copies, damaged := s.Faults(); refused+copies+damaged != 0 {
+		t.Errorf("%d refused, %d copies, %d damaged", refused, copies, damaged)
+	}
+	if sent < settled || sent != got {
 		t.Errorf("%d of %d arrived", got, sent)
 	}
 	counts, err := l.Counted("core")
 	if err != nil || counts["udp"] != n+sent || counts["tcp"] == 0 {
 		t.Errorf("counters %v, want udp %d: %v", counts, n+sent, err)
+	}
+}
+
+// Steady streams to several receivers and over TCP, counted while they run.
+func TestSteadyStreams(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	l, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := l.RouteMulticast(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := l.MulticastStream("h3", 500, 200, "h1", "h2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.Pour("h1", "h2", Host(2), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Until(30*time.Second, func() error {
+		if sent, _ := m.Counts(); sent < 200 {
+			return errors.New("too few datagrams")
+		}
+		if sent, _, err := p.Counts(); err != nil || sent < 100<<10 {
+			return errors.Join(errors.New("too few octets"), err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	sent, arrived := m.Settle()
+	if len(arrived) != 2 || arrived[0] != sent || arrived[1] != sent {
+		t.Errorf("%d of %d arrived", arrived, sent)
+	}
+	if n, err := p.Settle(10 * time.Second); err != nil || n < 100<<10 {
+		t.Error(n, err)
+	}
+	if _, err := p.Repeated(); err != nil {
+		t.Error(err)
+	}
+	if sent, got, err := p.Stop(); err != nil || sent != got {
+		t.Errorf("TCP: %d of %d octets: %v", got, sent, err)
+	}
+	// What is lost shows, though later datagrams arrive.
+	if err := l.batch("gm2", "link set wan down"); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := m.Counts()
+	Until(10*time.Second, func() error {
+		if now, _ := m.Counts(); now < before+50 {
+			return errors.New("too few datagrams")
+		}
+		return nil
+	})
+	if err := l.batch("gm2", "link set wan up"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WANRoutes(2); err != nil {
+		t.Fatal(err)
+	}
+	from := m.rs[1].count()
+	if err := Until(30*time.Second, func() error {
+		if m.rs[1].count() < from+100 {
+			return errors.New("too few datagrams")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	sent, arrived = m.Settle()
+	if arrived[0] != sent || arrived[1] > sent-50 {
+		t.Errorf("%d of %d arrived after a broken link", arrived, sent)
+	}
+	if sent, got := m.Stop(); got >= sent {
+		t.Errorf("in the end %d of %d", got, sent)
 	}
 }
 

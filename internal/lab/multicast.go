@@ -1,18 +1,14 @@
 package lab
 
-// Multicast: routing in the core and the members by smcrouted, a sender and
-// receivers of our own that count exactly.
+// Multicast: routing in the core and the members by smcrouted, members of a group and
+// a sender of our own that count exactly.
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,118 +74,25 @@ func (l *Lab) smcrouted(node, conf string) error {
 
 const multicastPort = 5001
 
-// Receiver counts the datagrams of a multicast stream.
-type Receiver struct {
-	conn *net.UDPConn
-
-	mu         sync.Mutex
-	seen       []uint64 // a bit for each number
-	Count      int      // distinct datagrams
-	Duplicates int
-	Damaged    int
-	done       chan struct{}
-}
-
-// JoinMulticast joins DataGroup at a node and counts until Close.
+// JoinMulticast joins DataGroup at a node and counts datagrams numbered below that
+// number until Close.
 func (l *Lab) JoinMulticast(node string, datagrams int) (*Receiver, error) {
-	r := &Receiver{seen: make([]uint64, datagrams/64+1), done: make(chan struct{})}
+	var c *net.UDPConn
 	err := l.In(node, func() error {
 		dev, err := net.InterfaceByName("e0")
-		if err != nil {
-			return err
+		if err == nil {
+			c, err = net.ListenMulticastUDP("udp4", dev, &net.UDPAddr{IP: net.ParseIP(DataGroup), Port: multicastPort})
 		}
-		r.conn, err = net.ListenMulticastUDP("udp4", dev, &net.UDPAddr{IP: net.ParseIP(DataGroup), Port: multicastPort})
-		if err != nil {
-			return err
-		}
-		return control(r.conn, func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("lab: join in %s: %w", node, err)
 	}
-	go r.run()
-	return r, nil
+	return receive(c, uint64(datagrams))
 }
 
-func control(c syscall.Conn, f func(fd int) error) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	err = raw.Control(func(fd uintptr) { inner = f(int(fd)) })
-	return errors.Join(err, inner)
-}
-
-func (r *Receiver) run() {
-	defer close(r.done)
-	buf := make([]byte, 65536)
-	for {
-		n, err := r.conn.Read(buf)
-		if err != nil {
-			return
-		}
-		r.take(buf[:n])
-	}
-}
-
-func (r *Receiver) take(b []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(b) < 8 {
-		r.Damaged++
-		return
-	}
-	seq := binary.BigEndian.Uint64(b)
-	for i, x := range b[8:] {
-		if x != byte(seq)+byte(i) {
-			r.Damaged++
-			return
-		}
-	}
-	if seq/64 >= uint64(len(r.seen)) {
-		r.Damaged++
-		return
-	}
-	if bit := uint64(1) << (seq % 64); r.seen[seq/64]&bit != 0 {
-		r.Duplicates++
-	} else {
-		r.seen[seq/64] |= bit
-		r.Count++
-	}
-}
-
-// Await waits for n distinct datagrams, or until none has come for idle.
-func (r *Receiver) Await(n int, idle time.Duration) error {
-	count := func() int { r.mu.Lock(); defer r.mu.Unlock(); return r.Count }
-	last, at := -1, time.Now()
-	return Until(10*time.Minute, func() error {
-		c := count()
-		if c >= n {
-			return nil
-		}
-		if c != last {
-			last, at = c, time.Now()
-		}
-		err := fmt.Errorf("lab: %d of %d multicast datagrams", c, n)
-		if time.Since(at) > idle {
-			return Final(err)
-		}
-		return err
-	})
-}
-
-// Close leaves the group and ends the counting.
-func (r *Receiver) Close() {
-	r.conn.Close()
-	<-r.done
-}
-
-// SendMulticast sends n datagrams of size octets (8 at least) to DataGroup from a
-// host, at most rate a second.
-func (l *Lab) SendMulticast(node string, n, size, rate int) error {
+// multicastSender opens a socket that sends to DataGroup.
+func (l *Lab) multicastSender(node string) (*net.UDPConn, error) {
 	var c *net.UDPConn
 	err := l.In(node, func() error {
 		var err error
@@ -200,16 +103,23 @@ func (l *Lab) SendMulticast(node string, n, size, rate int) error {
 		return control(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 16) })
 	})
 	if err != nil {
-		return fmt.Errorf("lab: multicast sender in %s: %w", node, err)
+		return nil, fmt.Errorf("lab: multicast sender in %s: %w", node, err)
+	}
+	return c, nil
+}
+
+// SendMulticast sends n datagrams of size octets (8 at least) to DataGroup from a
+// host, at most rate a second.
+func (l *Lab) SendMulticast(node string, n, size, rate int) error {
+	c, err := l.multicastSender(node)
+	if err != nil {
+		return err
 	}
 	defer c.Close()
 	buf := make([]byte, max(size, 8))
 	start := time.Now()
 	for seq := range n {
-		binary.BigEndian.PutUint64(buf, uint64(seq))
-		for i := range buf[8:] {
-			buf[8+i] = byte(seq) + byte(i)
-		}
+		number(buf, uint64(seq))
 		if ahead := time.Duration(seq)*time.Second/time.Duration(rate) - time.Since(start); ahead > 2*time.Millisecond {
 			time.Sleep(ahead)
 		}

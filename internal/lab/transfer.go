@@ -1,11 +1,10 @@
 package lab
 
-// Unicast traffic between hosts: a file with its hash, a steady counted stream,
-// pings, injected frames.
+// Unicast traffic between hosts: a file with its hash, pings, injected frames,
+// throughput. Steady streams are in stream.go and pour.go.
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,106 +77,6 @@ func (l *Lab) Transfer(from, to, addr string, size int64, limit time.Duration) (
 		err = fmt.Errorf("lab: %d of %d octets arrived, hash %x, sent %x", t.Octets, size, t.Received[:8], t.Sent[:8])
 	}
 	return t, err
-}
-
-// Stream is a steady UDP stream whose every datagram is numbered and counted at both
-// ends.
-type Stream struct {
-	in, out *net.UDPConn
-	stop    chan struct{}
-	sent    sync.WaitGroup
-
-	mu       sync.Mutex
-	Sent     int
-	Received int
-	Refused  int // send calls that the sender's kernel refused
-}
-
-// Stream starts rate datagrams of size octets a second from one host to another's
-// address.
-func (l *Lab) Stream(from, to, addr string, rate, size int) (*Stream, error) {
-	s := &Stream{stop: make(chan struct{})}
-	err := l.In(to, func() (err error) {
-		s.in, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(addr)})
-		if err == nil {
-			err = control(s.in, func(fd int) error {
-				return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-			})
-		}
-		return err
-	})
-	if err == nil {
-		err = l.In(from, func() (err error) {
-			s.out, err = net.DialUDP("udp", nil, s.in.LocalAddr().(*net.UDPAddr))
-			return err
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lab: stream %s to %s: %w", from, to, err)
-	}
-	go func() {
-		buf := make([]byte, 65536)
-		for {
-			if _, err := s.in.Read(buf); errors.Is(err, net.ErrClosed) {
-				return
-			} else if err == nil {
-				s.mu.Lock()
-				s.Received++
-				s.mu.Unlock()
-			}
-		}
-	}()
-	s.sent.Go(func() {
-		buf := make([]byte, max(size, 8))
-		start := time.Now()
-		for n := 0; ; n++ {
-			if ahead := time.Duration(n)*time.Second/time.Duration(rate) - time.Since(start); ahead > 0 {
-				select {
-				case <-s.stop:
-					return
-				case <-time.After(ahead):
-				}
-			}
-			binary.BigEndian.PutUint64(buf, uint64(n))
-			_, err := s.out.Write(buf)
-			s.mu.Lock()
-			if err == nil {
-				s.Sent++
-			} else {
-				s.Refused++
-			}
-			s.mu.Unlock()
-		}
-	})
-	return s, nil
-}
-
-// Counts returns what was sent and what arrived so far.
-func (s *Stream) Counts() (sent, received int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Sent, s.Received
-}
-
-// Stop ends sending, waits until all has arrived or nothing has for a second, and
-// returns the counts.
-func (s *Stream) Stop() (sent, received int) {
-	close(s.stop)
-	s.sent.Wait()
-	last, at := -1, time.Now()
-	Until(time.Minute, func() error {
-		sent, received = s.Counts()
-		if received != last {
-			last, at = received, time.Now()
-		}
-		if received >= sent || time.Since(at) > time.Second {
-			return nil
-		}
-		return errors.New("on its way")
-	})
-	s.in.Close()
-	s.out.Close()
-	return sent, received
 }
 
 // Ping sends count echo requests with ping(8) and further options; it fails unless
