@@ -21,6 +21,9 @@ func NewTimeline(c Clock) *Timeline {
 // Now is the present moment. It never goes back.
 func (t *Timeline) Now() time.Time { return t.base.Add(t.c.Boot()) }
 
+// Boot is the boot time of a moment.
+func (t *Timeline) Boot(at time.Time) time.Duration { return at.Sub(t.base) }
+
 // Wall is the moment in wall time as the clock is set at present, for people to read.
 func (t *Timeline) Wall(at time.Time) time.Time { return t.c.Now().Round(0).Add(at.Sub(t.Now())) }
 

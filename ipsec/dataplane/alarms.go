@@ -81,10 +81,11 @@ func (d *Dataplane) watchRefused() {
 			if !d.closed {
 				now := time.Now()
 				d.reportRefused(now)
-				d.retire(now)
+				d.retire(d.line.Now())
+				d.expireLate()
 			}
 			d.mu.Unlock()
-		case <-d.ending:
+		case <-d.done:
 			return
 		}
 	}

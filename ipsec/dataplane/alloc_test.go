@@ -18,6 +18,7 @@ import (
 func testPort(t testing.TB, queues int, edit func(*ipsec.GroupPolicy)) *port {
 	t.Helper()
 	d := &Dataplane{o: Options{Queues: queues}, sharing: map[*ipsec.SA]*sharedSA{}, ports: map[string]*port{}, stats: map[string]*groupStats{}, clock: clock.System{}, told: make(chan func(), 8)}
+	d.line = clock.NewTimeline(d.clock)
 	p := newPort(d, "test")
 	a, b := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")
 	g := ipsec.GroupPolicy{Group: "g", Interface: "test", State: ipsec.Registered,

@@ -24,34 +24,27 @@ type Dataplane struct {
 	icmp     *icmpSender
 	sas      ipsec.SADB
 	clock    clock.Clock
+	line     *clock.Timeline // what every moment of a TEK's life is on
 
 	mu      sync.Mutex
 	ports   map[string]*port
 	order   []string // interfaces in the order of their first Install
 	sharing map[*ipsec.SA]*sharedSA
 	expiry  *time.Timer
+	ending  time.Time // what expiry waits for; zero: nothing
 	alarms  alarms
 	stats   map[string]*groupStats // by group
 	closed  bool
 
-	told   chan func() // events and notices, for the goroutine that delivers them
-	links  *linkWatch
-	locks  *steer.LockWatch
-	ending chan struct{}
-	wg     sync.WaitGroup
+	told  chan func() // events and notices, for the goroutine that delivers them
+	links *linkWatch
+	locks *steer.LockWatch
+	done  chan struct{}
+	wg    sync.WaitGroup
 }
 
 // toldQueue bounds what waits for delivery: more is lost, since a worker never waits.
 const toldQueue = 256
-
-const (
-	// keepUnused is how long an SA that no group has any more keeps its windows and
-	// keys: a member that clears a group and registers again finds them.
-	keepUnused = 5 * time.Minute
-	// keepExpired is how long it is known how far a TEK was used after its life, lest a
-	// late copy of it starts its counters anew.
-	keepExpired = time.Hour
-)
 
 // Open prepares steering. Nothing is attached until Install names an interface;
 // what an earlier process left pinned in BPFDir stays in force until then.
@@ -72,10 +65,11 @@ func Open(o Options) (*Dataplane, error) {
 	}
 	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{}, alarms: alarms{}, stats: map[string]*groupStats{},
 		clock: o.Clock,
-		told:  make(chan func(), toldQueue), ending: make(chan struct{})}
+		told:  make(chan func(), toldQueue), done: make(chan struct{})}
 	if d.clock == nil {
 		d.clock = clock.System{}
 	}
+	d.line = clock.NewTimeline(d.clock)
 	d.links, err = watchLinks(d.linksChanged)
 	if err != nil {
 		ic.close()
@@ -105,7 +99,7 @@ func (d *Dataplane) deliver() {
 		select {
 		case f := <-d.told:
 			f()
-		case <-d.ending:
+		case <-d.done:
 			return
 		}
 	}
@@ -181,7 +175,8 @@ func (d *Dataplane) Configure(iface string, s InterfaceSettings) error {
 
 // Install replaces what p.Group has on p.Interface, and attaches the interface if
 // it is the first group there. A TEK that is installed already, by SPI and key,
-// keeps its counters and window; one that has expired is left out. An interface that
+// keeps its counters and window; one that has expired is left out. What its end is from
+// now counts, and counts on while the machine is suspended. An interface that
 // doesn't exist now is no error: it is attached when it appears. On an error the
 // policy before stands.
 func (d *Dataplane) Install(g ipsec.GroupPolicy) error {
@@ -192,7 +187,7 @@ func (d *Dataplane) Install(g ipsec.GroupPolicy) error {
 	}
 	p := d.port(g.Interface)
 	before, had := p.groups[g.Group]
-	p.groups[g.Group] = g
+	p.groups[g.Group] = d.timed(g)
 	var err error
 	if p.run == nil {
 		err = p.reconcile()
@@ -260,70 +255,6 @@ func (d *Dataplane) Settle() error {
 	return errors.Join(d.steering.settle(), d.settleLocks())
 }
 
-// schedule sets the timer for the next TEK that ends.
-func (d *Dataplane) schedule() {
-	var next time.Time
-	now := time.Now()
-	for _, p := range d.ports {
-		for _, g := range p.groups {
-			for _, k := range g.TEKs {
-				if k.Expires.After(now) && (next.IsZero() || k.Expires.Before(next)) {
-					next = k.Expires
-				}
-			}
-		}
-	}
-	if d.expiry != nil {
-		d.expiry.Stop()
-	}
-	if !next.IsZero() {
-		d.expiry = time.AfterFunc(time.Until(next)+time.Millisecond, d.expire)
-	}
-}
-
-// expire takes out what has ended: its SPI is nobody's from now on.
-func (d *Dataplane) expire() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return
-	}
-	now := time.Now()
-	for _, p := range d.ports {
-		ended := false
-		for name, g := range p.groups {
-			var left []ipsec.TEK
-			for _, k := range g.TEKs {
-				if !k.Expires.IsZero() && !now.Before(k.Expires) {
-					d.notify(Notice{Kind: SAExpired, Group: name, Interface: p.name, SPI: k.SPI})
-					ended = true
-					continue
-				}
-				left = append(left, k)
-			}
-			g.TEKs = left
-			p.groups[name] = g
-		}
-		if ended {
-			p.fail(p.install())
-		}
-	}
-	d.schedule()
-}
-
-// retire lets go of SAs that no group has had for a while.
-func (d *Dataplane) retire(now time.Time) {
-	used := map[*ipsec.SA]bool{}
-	for _, p := range d.ports {
-		for _, s := range p.sas {
-			used[s.SA] = true
-		}
-	}
-	for _, sa := range d.sas.Retire(func(sa *ipsec.SA) bool { return used[sa] }, now, keepUnused, keepExpired) {
-		delete(d.sharing, sa)
-	}
-}
-
 // linksChanged follows interfaces that come, go and change.
 func (d *Dataplane) linksChanged() {
 	d.mu.Lock()
@@ -371,7 +302,7 @@ func (d *Dataplane) Close(keepPolicy bool) error {
 	d.icmp.close()
 	d.links.close()
 	d.locks.Close()
-	close(d.ending)
+	close(d.done)
 	d.wg.Wait()
 	grantProcs(-2 * d.o.Queues)
 	return errors.Join(errs...)

@@ -42,7 +42,7 @@ func openICMP() (*icmpSender, error) {
 func (s *icmpSender) allow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := int64(time.Since(epoch) / time.Second); now != s.second {
+	if now := time.Now().Unix(); now != s.second {
 		s.second, s.sent = now, 0
 	}
 	s.sent++

@@ -30,8 +30,7 @@ type inWorker struct {
 	cache flowCache
 	c     *counters
 	t     *table
-	now   int64
-	boot  time.Duration // boot time, read when the table is timed
+	boot  time.Duration // boot time, read once a batch
 	idle  waiter
 	key   flowKey
 	flow  ipsec.Flow
@@ -42,7 +41,7 @@ type inWorker struct {
 	frags    *ipsec.Reassembler
 	// lostFrags is how many datagrams it has given up and been counted for.
 	lostFrags uint64
-	lost      int64 // when ring drops were last read
+	lost      time.Duration // when ring drops were last read
 }
 
 func newInWorker(p *port, queue int, r *ring, tap, stop int, mac [6]byte, c *counters) *inWorker {
@@ -77,10 +76,7 @@ func (w *inWorker) batch() int {
 		}
 		if k == 0 {
 			w.t = w.p.table.Load()
-			w.now = int64(time.Since(epoch))
-			if w.t.timed {
-				w.boot = w.p.d.clock.Boot()
-			}
+			w.boot = w.p.d.clock.Boot()
 		}
 		w.frame(&f)
 	}
@@ -89,7 +85,7 @@ func (w *inWorker) batch() int {
 	}
 	w.write()
 	w.ring.release(k)
-	if w.now-w.lost > int64(time.Second) {
+	if w.boot-w.lost > time.Second {
 		w.readLoss()
 	}
 	return k
@@ -97,7 +93,7 @@ func (w *inWorker) batch() int {
 
 // readLoss counts frames that the ring had no slot for.
 func (w *inWorker) readLoss() {
-	w.lost = w.now
+	w.lost = w.boot
 	w.c.drop(ipsec.DropRingFull, int(w.ring.drops()))
 	w.frags.Expire(time.Now())
 	w.givenUp()
@@ -142,7 +138,7 @@ func (w *inWorker) packet(eth, ip []byte) {
 		w.c.drop(ipsec.DropUnknownSPI, 1)
 		return
 	}
-	if w.now >= sa.ends {
+	if w.boot >= sa.ends {
 		w.c.drop(ipsec.DropExpired, 1)
 		return
 	}
@@ -186,9 +182,6 @@ func (w *inWorker) newer() bool {
 		return false
 	}
 	w.t = t
-	if t.timed {
-		w.boot = w.p.d.clock.Boot()
-	}
 	return true
 }
 

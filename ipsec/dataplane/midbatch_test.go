@@ -15,7 +15,7 @@ func TestInstalledInTheMiddleOfABatch(t *testing.T) {
 	g := newRig(t, 64, timed(ipsec.MetadataShort, false))
 	p := g.out.p
 	g.out.begin()
-	g.in.t = p.table.Load()
+	g.in.t, g.in.boot = p.table.Load(), p.d.clock.Boot()
 	g.out.frame(g.frame, 0) // waits in a slot, for the SA of the first table
 	policy := p.groups["g"]
 	next := policy.TEKs[0]

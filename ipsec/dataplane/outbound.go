@@ -42,9 +42,8 @@ type outWorker struct {
 	cache   flowCache
 	c       *counters
 	t       *table
-	now     int64
-	boot    time.Duration // boot time, read when the table is timed
-	lost    int64         // when ring drops were last read
+	boot    time.Duration // boot time, read once a batch
+	lost    time.Duration // when ring drops were last read
 	idle    waiter
 	key     flowKey
 	flow    ipsec.Flow
@@ -114,7 +113,7 @@ func (w *outWorker) batch() bool {
 	}
 	w.flush()
 	w.ring.release(k)
-	if w.now-w.lost > int64(time.Second) {
+	if w.boot-w.lost > time.Second {
 		w.readLoss()
 	}
 	return true
@@ -122,17 +121,14 @@ func (w *outWorker) batch() bool {
 
 // readLoss counts frames that the ring had no slot for.
 func (w *outWorker) readLoss() {
-	w.lost = w.now
+	w.lost = w.boot
 	w.c.drop(ipsec.DropTapFull, int(w.ring.drops()))
 }
 
-// begin starts a batch: one load of the table, one look at each clock.
+// begin starts a batch: one load of the table, one look at the clock.
 func (w *outWorker) begin() {
 	w.t = w.p.table.Load()
-	w.now = int64(time.Since(epoch))
-	if w.t.timed {
-		w.boot = w.p.d.clock.Boot()
-	}
+	w.boot = w.p.d.clock.Boot()
 }
 
 // frame takes what one read gave, virtio header, Ethernet header, packet, and the
@@ -206,7 +202,7 @@ func (w *outWorker) rule(ip []byte, p *packet) (*sendRule, ipsec.DropReason) {
 	switch {
 	case r.sa == nil:
 		return nil, ipsec.DropNoSA
-	case w.now >= r.ends:
+	case w.boot >= r.ends:
 		return nil, ipsec.DropExpired
 	}
 	return r, ipsec.DropNone

@@ -28,6 +28,7 @@ type port struct {
 	settings InterfaceSettings
 	groups   map[string]ipsec.GroupPolicy
 	sas      map[uint32]*portSA
+	leaving  map[uint32]leavingSA // none of them in sas
 	hits     map[hitKey]*atomic.Uint64
 	table    atomic.Pointer[table]
 	gen      uint64
@@ -100,7 +101,7 @@ func cmpString(a, b string) int {
 // policy finds it there. The kernel tightens and loosens in one atomic step for each
 // direction, outbound first, after the lock. On an error the earlier table stands again.
 func (p *port) install() error {
-	old, oldSAs := p.table.Load(), p.sas
+	old, oldSAs, oldLeaving := p.table.Load(), p.sas, p.leaving
 	out, in, err := p.newTable()
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (p *port) install() error {
 		}
 	}
 	if err != nil && old != nil {
-		p.sas = oldSAs
+		p.sas, p.leaving = oldSAs, oldLeaving
 		p.table.Store(old)
 		err = errors.Join(err, p.d.steering.spis(p.name, p.spis()))
 	}
@@ -135,7 +136,8 @@ func (p *port) install() error {
 // newTable gives the workers what groups say, and returns it for the kernel.
 func (p *port) newTable() (out, in ipsec.Ruleset, err error) {
 	groups := p.policies()
-	sas, err := p.resolve(groups, time.Now())
+	now := p.d.line.Now()
+	sas, err := p.resolve(groups, now)
 	if err != nil {
 		return out, in, err
 	}
@@ -144,13 +146,14 @@ func (p *port) newTable() (out, in ipsec.Ruleset, err error) {
 	if mtu == 0 {
 		mtu = 1500
 	}
-	t, err := buildTable(p.gen+1, groups, out, sas, mtu, p.settings)
+	leaving := p.left(groups, sas, now)
+	t, err := buildTable(p.gen+1, groups, out, sas, leaving, p.d.line.Boot, mtu, p.settings)
 	if err != nil {
 		return out, in, err
 	}
 	t.hits = p.ruleHits(groups, &out)
 	p.gen++
-	p.sas = sas
+	p.sas, p.leaving = sas, leaving
 	p.table.Store(t)
 	return out, in, nil
 }
@@ -225,6 +228,9 @@ func (p *port) ruleHits(groups []ipsec.GroupPolicy, r *ipsec.Ruleset) []*atomic.
 func (p *port) spis() []uint32 {
 	var l []uint32
 	for spi := range p.sas {
+		l = append(l, spi)
+	}
+	for spi := range p.leaving {
 		l = append(l, spi)
 	}
 	slices.Sort(l)

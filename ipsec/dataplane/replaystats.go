@@ -81,7 +81,7 @@ func (d *Dataplane) collect(now time.Time) {
 
 // sample remembers a refused packet, if there weren't too many this minute.
 func (g *groupStats) sample(now time.Time, f *ipsec.TimeFailure) {
-	if m := int64(now.Sub(epoch) / time.Minute); m != g.minute {
+	if m := now.Unix() / 60; m != g.minute {
 		g.minute, g.inThis = m, 0
 	}
 	if g.inThis++; g.inThis > failuresMinute {

@@ -5,6 +5,7 @@ package dataplane
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,17 +13,6 @@ import (
 	"getvpn/ipsec"
 	"getvpn/ipsec/dataplane/steer"
 )
-
-// epoch makes times comparable as integers that run with the monotonic clock.
-var epoch = time.Now()
-
-// since is t in nanoseconds after epoch; the zero time is the end of time.
-func since(t time.Time) int64 {
-	if t.IsZero() {
-		return 1<<63 - 1
-	}
-	return int64(t.Sub(epoch))
-}
 
 // sharedSA is an SA with the lock that keeps its packets in order where several
 // workers send with it.
@@ -42,16 +32,16 @@ type portSA struct {
 
 // sendRule is what outbound needs of a rule.
 type sendRule struct {
-	sa      *portSA // nil: no valid TEK
-	ends    int64
-	ordered bool   // counter replay: numbers go out in order
-	mtu     [2]int // largest clear packet, IPv4 and IPv6
+	sa      *portSA       // nil: no valid TEK
+	ends    time.Duration // boot time
+	ordered bool          // counter replay: numbers go out in order
+	mtu     [2]int        // largest clear packet, IPv4 and IPv6
 	group   int32
 }
 
 type recvSA struct {
 	*portSA
-	ends  int64
+	ends  time.Duration // boot time
 	group int32
 }
 
@@ -63,7 +53,7 @@ type table struct {
 	hits []*atomic.Uint64
 	spis map[uint32]*recvSA
 	// clocks are the groups' pseudotimes, nil for a group without; timed says that some
-	// SA needs one, so that nobody else pays for reading the time.
+	// SA needs one.
 	clocks []*ipsec.Pseudotime
 	names  []string // of the groups
 	timed  bool
@@ -75,8 +65,16 @@ type table struct {
 }
 
 // buildTable compiles the groups of one interface. sas are the interface's SAs by
-// SPI, hits the counters by rule.
-func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas map[uint32]*portSA, mtu int, s InterfaceSettings) (*table, error) {
+// SPI, leaving those that still receive for a moment, boot tells the boot time at which
+// a TEK ends.
+func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas map[uint32]*portSA, leaving map[uint32]leavingSA,
+	boot func(time.Time) time.Duration, mtu int, s InterfaceSettings) (*table, error) {
+	ends := func(t time.Time) time.Duration {
+		if t.IsZero() {
+			return math.MaxInt64
+		}
+		return boot(t)
+	}
 	t := &table{gen: gen, out: out, spis: map[uint32]*recvSA{}, mtu: mtu, mss: uint16(s.AdjustMSS), clearDF: s.ClearDF}
 	byGroup := map[string]int32{}
 	for i, g := range groups {
@@ -94,8 +92,12 @@ func buildTable(gen uint64, groups []ipsec.GroupPolicy, out ipsec.Ruleset, sas m
 				t.tag, _ = tagBits(s.TagMask)
 			}
 			t.timed = t.timed || k.Replay.Mode == ipsec.ReplayTime
-			t.spis[k.SPI] = &recvSA{portSA: sa, ends: since(k.Expires), group: int32(i)}
+			t.spis[k.SPI] = &recvSA{portSA: sa, ends: ends(k.Expires), group: int32(i)}
 		}
+	}
+	for spi, l := range leaving {
+		t.timed = t.timed || l.Replay().Mode == ipsec.ReplayTime
+		t.spis[spi] = &recvSA{portSA: l.portSA, ends: ends(l.until), group: byGroup[l.group]}
 	}
 	t.send = make([]sendRule, len(out.Rules))
 	for i := range out.Rules {

@@ -26,7 +26,7 @@ func (d *Dataplane) InstallAll(policies []ipsec.GroupPolicy) error {
 		if before[p.name] == nil {
 			before[p.name] = maps.Clone(p.groups)
 		}
-		p.groups[g.Group] = g
+		p.groups[g.Group] = d.timed(g)
 	}
 	var errs []error
 	for name, was := range before {
