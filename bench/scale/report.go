@@ -1,0 +1,145 @@
+package main
+
+// What was measured, as medians with least and most, beside bounds and goals.
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// spread is a distribution in three numbers.
+type spread struct{ median, min, max float64 }
+
+func spreadOf[T any](rows []T, value func(T) float64) spread {
+	var v []float64
+	for _, r := range rows {
+		v = append(v, value(r))
+	}
+	if len(v) == 0 {
+		return spread{}
+	}
+	slices.Sort(v)
+	n := len(v)
+	return spread{(v[(n-1)/2] + v[n/2]) / 2, v[0], v[n-1]}
+}
+
+func (s spread) text(format string) string {
+	return fmt.Sprintf(format+"  ("+format+"–"+format+")", s.median, s.min, s.max)
+}
+
+// verdict holds a figure against a goal.
+func verdict(ok bool) string {
+	if ok {
+		return "met"
+	}
+	return "MISSED"
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Goals.
+const (
+	mostOfBound   = 3.0 // × the echo of the same datagrams
+	longestRekey  = 10 * time.Second
+	leastOfPublic = 0.7 // of the rate that public-key operations alone allow
+)
+
+type rekeyReport struct {
+	o       options
+	rounds  []rekeyRound
+	last    Rekeyed
+	tally   Tally
+	sent    int
+	fresh   Usage
+	full    Usage
+	busiest Usage
+}
+
+func (r rekeyReport) print(w io.Writer) {
+	n := r.o.members
+	fmt.Fprintf(w, "\nrekey of %d members by unicast, %d octets signed with %s, acknowledgements of %d octets, %d interleaved rounds\n",
+		n, len(r.last.Rekey), r.o.sign, r.last.Ack, len(r.rounds))
+	fmt.Fprintf(w, "  %d rekeys of %d sent were opened, verified and acknowledged, %d refused\n", r.tally.Verified, r.sent+n, r.tally.Refused)
+	fmt.Fprintf(w, "  median (least–most), ms                    time                     key server CPU           members CPU\n")
+	for _, x := range []struct {
+		name string
+		of   func(rekeyRound) cost
+	}{{"rekey, trigger to last acknowledgement", func(r rekeyRound) cost { return r.rekey }},
+		{"echo of the same datagrams", func(r rekeyRound) cost { return r.echo }},
+		{"echo where members verify and sign", func(r rekeyRound) cost { return r.work }}} {
+		fmt.Fprintf(w, "  %-40s %-24s %-24s %-24s\n", x.name,
+			spreadOf(r.rounds, func(r rekeyRound) float64 { return ms(x.of(r).took) }).text("%.0f"),
+			spreadOf(r.rounds, func(r rekeyRound) float64 { return ms(x.of(r).ks) }).text("%.0f"),
+			spreadOf(r.rounds, func(r rekeyRound) float64 { return ms(x.of(r).gm) }).text("%.0f"))
+	}
+	took := spreadOf(r.rounds, func(r rekeyRound) float64 { return r.rekey.took.Seconds() })
+	echo := spreadOf(r.rounds, func(r rekeyRound) float64 { return float64(r.rekey.took) / float64(r.echo.took) })
+	work := spreadOf(r.rounds, func(r rekeyRound) float64 { return float64(r.rekey.took) / float64(r.work.took) })
+	cpu := spreadOf(r.rounds, func(r rekeyRound) float64 { return float64(r.rekey.ks) / float64(r.echo.ks) })
+	fmt.Fprintf(w, "  time is %s × echo, goal %.0f: %s\n", echo.text("%.2f"), mostOfBound, verdict(echo.median <= mostOfBound))
+	fmt.Fprintf(w, "  time is %s × echo where members work; the key server's CPU is %s × that of an echo\n", work.text("%.2f"), cpu.text("%.2f"))
+	fmt.Fprintf(w, "  time goal %v: %s\n", longestRekey, verdict(took.max < longestRekey.Seconds()))
+	fmt.Fprintf(w, "  last round: sent after %.0f ms, shown complete by the model after %.0f ms, %d datagrams sent\n",
+		ms(r.last.Sending), ms(r.last.Shown), r.last.Datagrams)
+	per := func(a, b int64) int64 { return (a - b) / int64(n) }
+	fmt.Fprintf(w, "  key server's memory a member: %d octets live, %d resident, %d at the peak\n",
+		per(int64(r.full.Heap), int64(r.fresh.Heap)), per(r.full.Resident, r.fresh.Resident), per(r.busiest.Peak, r.fresh.Resident))
+}
+
+type registerReport struct {
+	o      options
+	dh     int
+	rounds []registerRound
+	failed map[string]int
+}
+
+func (r registerReport) print(w io.Writer) {
+	n := float64(r.o.members)
+	rate := spreadOf(r.rounds, func(r registerRound) float64 { return n / r.took.Seconds() })
+	// Both sides run here: two one-sided operations make a registration.
+	bare := spreadOf(r.rounds, func(r registerRound) float64 { return r.bare.Rate / 2 })
+	ratio := spreadOf(r.rounds, func(r registerRound) float64 { return n / r.took.Seconds() / (r.bare.Rate / 2) })
+	cpu := spreadOf(r.rounds, func(r registerRound) float64 { return ms(r.ks) / n })
+	gm := spreadOf(r.rounds, func(r registerRound) float64 { return ms(r.gm) / n })
+	one := spreadOf(r.rounds, func(r registerRound) float64 { return ms(r.bare.CPU) })
+	share := spreadOf(r.rounds, func(r registerRound) float64 { return float64(r.bare.CPU) * n / float64(r.ks) })
+	fmt.Fprintf(w, "\nregistration of %d members, main mode and GROUPKEY-PULL, Diffie-Hellman group %d, %d at a time, %d rounds\n", r.o.members, r.dh, r.o.parallel, len(r.rounds))
+	fmt.Fprintf(w, "  members a second: %s; both sides' public-key operations alone: %s; ratio %s\n", rate.text("%.0f"), bare.text("%.0f"), ratio.text("%.2f"))
+	fmt.Fprintf(w, "  CPU a registration, ms: key server %s, members %s; one side's public-key operations alone %s\n", cpu.text("%.3f"), gm.text("%.3f"), one.text("%.3f"))
+	fmt.Fprintf(w, "  public-key share of the key server's CPU: %s, goal %.2f: %s\n", share.text("%.2f"), leastOfPublic, verdict(share.median >= leastOfPublic))
+	failures(w, r.failed)
+}
+
+// failures lists attempts that had to be repeated.
+func failures(w io.Writer, failed map[string]int) {
+	if len(failed) == 0 {
+		fmt.Fprintf(w, "  no attempt failed\n")
+		return
+	}
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(failed)) {
+		parts = append(parts, fmt.Sprintf("%s %d", k, failed[k]))
+	}
+	fmt.Fprintf(w, "  attempts that failed and were repeated: %s\n", strings.Join(parts, ", "))
+}
+
+type crowdReport struct {
+	o      options
+	again  Again
+	cost   cost
+	counts Counts
+}
+
+func (r crowdReport) print(w io.Writer) {
+	a := r.again
+	fmt.Fprintf(w, "\na TEK of %v ends, no rekey arrived: %d members register again, Diffie-Hellman group 14\n", r.o.life, r.o.members)
+	fmt.Fprintf(w, "  first began %.1f s before the end; half were done %.1f s, the last %.1f s before it; one member waited %.1f s at most\n",
+		a.First.Seconds(), a.Median.Seconds(), a.Last.Seconds(), a.Longest.Seconds())
+	fmt.Fprintf(w, "  done before the %v mark: %d of %d: %s\n", mark, a.InTime, r.o.members, verdict(a.InTime == r.o.members))
+	fmt.Fprintf(w, "  CPU: key server %.1f s, members %.1f s\n", r.cost.ks.Seconds(), r.cost.gm.Seconds())
+	failures(w, a.Failed)
+}
