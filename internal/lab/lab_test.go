@@ -149,9 +149,6 @@ func TestSteadyStreams(t *testing.T) {
 	if n, err := p.Settle(10 * time.Second); err != nil || n < 100<<10 {
 		t.Error(n, err)
 	}
-	if _, err := p.Repeated(); err != nil {
-		t.Error(err)
-	}
 	if sent, got, err := p.Stop(); err != nil || sent != got {
 		t.Errorf("TCP: %d of %d octets: %v", got, sent, err)
 	}

@@ -117,11 +117,11 @@ func (l *Lab) SendMulticast(node string, n, size, rate int) error {
 	}
 	defer c.Close()
 	buf := make([]byte, max(size, 8))
-	start := time.Now()
+	p := newPacer(rate)
 	for seq := range n {
 		number(buf, uint64(seq))
-		if ahead := time.Duration(seq)*time.Second/time.Duration(rate) - time.Since(start); ahead > 2*time.Millisecond {
-			time.Sleep(ahead)
+		if wait := p.next(); wait > 2*time.Millisecond {
+			time.Sleep(wait)
 		}
 		if _, err := c.Write(buf); err != nil {
 			return fmt.Errorf("lab: multicast datagram %d: %w", seq, err)

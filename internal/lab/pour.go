@@ -12,8 +12,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Pour is a steady TCP stream.
@@ -140,22 +138,6 @@ func (p *Pour) Settle(limit time.Duration) (int64, error) {
 		}
 		return nil
 	})
-}
-
-// Repeated returns how many segments the sender's kernel has sent again.
-func (p *Pour) Repeated() (int, error) {
-	n := 0
-	err := control(p.out.(*net.TCPConn), func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil {
-			n = int(info.Total_retrans)
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("lab: TCP stream: %w", err)
-	}
-	return n, nil
 }
 
 // Stop ends the stream and returns what was sent and what arrived unchanged.

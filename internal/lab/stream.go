@@ -10,6 +10,28 @@ import (
 	"time"
 )
 
+// pacer spaces what is sent. A sender that didn't run for a while doesn't make up for
+// more than maxLate, or the burst would fill every queue on the way.
+type pacer struct {
+	step time.Duration
+	due  time.Time
+}
+
+const maxLate = 10 * time.Millisecond
+
+func newPacer(rate int) *pacer { return &pacer{time.Second / time.Duration(rate), time.Now()} }
+
+// next is how long to wait before the next one; negative when it is late.
+func (p *pacer) next() time.Duration {
+	now := time.Now()
+	if late := now.Add(-maxLate); p.due.Before(late) {
+		p.due = late
+	}
+	wait := p.due.Sub(now)
+	p.due = p.due.Add(p.step)
+	return wait
+}
+
 // Stream is a steady UDP stream whose every datagram is numbered and counted at both
 // ends.
 type Stream struct {
@@ -85,13 +107,11 @@ func stream(out *net.UDPConn, rate, size int, rs ...*Receiver) *Stream {
 
 func (s *Stream) send(rate, size int) {
 	buf := make([]byte, max(size, 8))
-	start := time.Now()
-	for n := 0; ; n++ {
-		ahead := time.Duration(n)*time.Second/time.Duration(rate) - time.Since(start)
+	for p := newPacer(rate); ; {
 		select {
 		case <-s.stop:
 			return
-		case <-time.After(ahead):
+		case <-time.After(p.next()):
 		}
 		number(buf, uint64(s.sent()))
 		_, err := s.out.Write(buf)

@@ -78,13 +78,16 @@ func up() error {
 	fmt.Printf("\nThe lab runs. To look around:\n\n")
 	for _, c := range [][2]string{
 		{"bin/getvpn --socket " + l.Dir + "/gm1.sock", "a shell at member 1 (also gm2, gm3, ks)"},
-		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "show crypto gdoi"`, "one command at the key server"},
+		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "show crypto gdoi ks rekey"`, "one command at the key server"},
+		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "crypto gdoi ks rekey replace-now"`, "new keys at once"},
+		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "clear crypto gdoi ks policy"`, "all new, the KEK too"},
+		{"bin/getvpn --socket " + l.Dir + "/ks.sock", "a shell at the key server: configure terminal, …"},
 		{"ip netns exec " + l.NS("h1") + " ping " + lab.Host(2), "from host to host, encrypted"},
 		{"ip netns exec " + l.NS("h1") + " ping " + lab.DeniedHost(2), "to the address that the list denies, in clear"},
 		{"ip netns exec " + l.NS("core") + " tcpdump -n -i c1", "what the core sees"},
 		{"tail -f " + l.Dir + "/gm1.log", "a member's log"},
 	} {
-		fmt.Printf("  %-66s  %s\n", c[0], c[1])
+		fmt.Printf("  %-78s  %s\n", c[0], c[1])
 	}
 	fmt.Printf("\nmake lab-down removes it.\n")
 	return nil

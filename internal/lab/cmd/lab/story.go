@@ -22,6 +22,7 @@ type story struct {
 	n   int
 
 	frame []byte // an ESP frame from h1 to h2 as the core saw it
+	load  *load  // of the later steps
 }
 
 func (s *story) tell() error {
@@ -39,6 +40,10 @@ func (s *story) tell() error {
 		{"A host that the list denies goes in clear", s.denied},
 		{"Replayed and forged packets die and are counted", s.forged},
 		{"Throughput, one TCP stream, everything on this machine", s.throughput},
+		{"A load that stays", s.loadUp},
+		{"A rekey under this load", s.rekey},
+		{"A policy change under this load, in the key server's configuration mode", s.policyChange},
+		{"A KEK rollover under this load: the key that protects rekeys", s.kekRollover},
 		{"In clear, all the time", s.clear},
 	}
 	for _, step := range steps {
@@ -69,7 +74,7 @@ func quote(out string, lines int) {
 
 // logs shows the end of every daemon's log after a failure.
 func (s *story) logs() {
-	for _, d := range append([]*lab.Daemon{s.ks}, s.gms...) {
+	for _, d := range s.daemons() {
 		if d == nil {
 			continue
 		}
@@ -89,6 +94,7 @@ func (s *story) network() error {
 		"esp":    protected + " ip protocol esp",
 		"clear":  protected + " ip protocol != esp ip saddr != " + lab.DeniedHost(2) + " ip daddr != " + lab.DeniedHost(2),
 		"denied": protected + " ip protocol != esp ip daddr " + lab.DeniedHost(2),
+		"hidden": "ip saddr { " + lab.Host(1) + ", " + lab.DeniedHost(2) + " } ip daddr { " + lab.Host(1) + ", " + lab.DeniedHost(2) + " } ip protocol esp",
 	})
 }
 
@@ -116,7 +122,7 @@ func (s *story) start() error {
 		}
 	}
 	line := regexp.MustCompile(`.*%(GDOI|CRYPTO)-.*`)
-	for _, d := range append([]*lab.Daemon{s.ks}, s.gms...) {
+	for _, d := range s.daemons() {
 		say("%s says:", d.Node)
 		quote(strings.Join(line.FindAllString(d.Output(), -1), "\n"), 6)
 	}
@@ -208,7 +214,7 @@ func (s *story) multicast() error {
 	if err := s.l.RouteMulticast(); err != nil {
 		return err
 	}
-	const n, size, rate = 20000, 1000, 10000
+	const n, size, rate = 10000, 1000, 2500
 	var rs []*lab.Receiver
 	for _, h := range []string{"h2", "h3"} {
 		r, err := s.l.JoinMulticast(h, n)
