@@ -59,10 +59,11 @@ func TestSocketCarriesCommandsErrorsAndHelp(t *testing.T) {
 func TestSocketLongAnswer(t *testing.T) {
 	f := fixture(t)
 	g := &f.snap.KeyServers[0]
-	g.Members = nil
+	var rows []model.Member
 	for i := range 2000 {
-		g.Members = append(g.Members, model.Member{Addr: a(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))})
+		rows = append(rows, model.Member{Addr: a(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))})
 	}
+	g.Members = model.NewMemberTable(rows...)
 	_, text, err := Ask(serve(t, f), Request{Command: "show crypto gdoi ks members"})
 	if n := strings.Count(text, "GM State"); err != nil || n != 2000 {
 		t.Errorf("%d members, %v", n, err)

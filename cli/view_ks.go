@@ -4,6 +4,7 @@ package cli
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"getvpn/model"
@@ -16,7 +17,7 @@ func (v *view) ksGroup(g *model.KSGroup) {
 	v.line("    Group Type               : GDOI (ISAKMP)")
 	v.line("    Crypto Path              : %s", path(g.IPv6))
 	v.line("    Key Management Path      : ipv4")
-	v.line("    Group Members            : %d", len(g.Members))
+	v.line("    Group Members            : %d", g.Members.Len())
 	v.line("    IPSec SA Direction       : %s", g.Direction)
 	v.line("    IP D3P Window            : Disabled")
 	v.line("    CKM status               : Disabled")
@@ -58,7 +59,7 @@ func (v *view) tagging(group string, seq int) string {
 func (v *view) ks() {
 	n := 0
 	for i := range v.s.KeyServers {
-		n += len(v.s.KeyServers[i].Members)
+		n += v.s.KeyServers[i].Members.Len()
 	}
 	v.line("Total group members registered to this box: %d", n)
 	for _, g := range v.servers() {
@@ -67,7 +68,7 @@ func (v *view) ks() {
 		v.line("    Re-auth on new CRL       : Disabled")
 		v.line("    Group Identity           : %s", identity(g.Identity))
 		v.line("    Group Type               : GDOI (ISAKMP)")
-		v.line("    Group Members            : %d", len(g.Members))
+		v.line("    Group Members            : %d", g.Members.Len())
 		v.line("    Rekey Acknowledgement Cfg: %s", v.ackText(g.Name))
 		v.line("    IPSec SA Direction       : %s", g.Direction)
 		v.line("    IP D3P Window            : Disabled")
@@ -100,21 +101,20 @@ func (v *view) ksACL() {
 
 func (v *view) ksMembers(only string) {
 	for _, g := range v.servers() {
-		found := only == ""
-		for i := range g.Members {
-			found = found || g.Members[i].Addr.String() == only
-		}
-		if !found {
+		a, err := netip.ParseAddr(only)
+		if only != "" && (err != nil || g.Members.Find(a) == nil) {
 			v.line("\n\nGroup Member not Found")
 			continue
 		}
 		v.line("\nNumber of rekeys sent for group %s : %d", g.Name, g.Counters.RekeysSent)
 		v.line("Number of retransmits during the last rekey for group %s : %d", g.Name, g.Counters.LastRetransmits)
 		v.line("Duration of the last rekey for group %s : %d msec\n", g.Name, g.Counters.LastRekeyTook.Milliseconds())
-		for i := range g.Members {
-			if m := &g.Members[i]; only == "" || m.Addr.String() == only {
-				v.member(g, m)
-			}
+		if only != "" {
+			v.member(g, g.Members.Find(a))
+			continue
+		}
+		for m := range g.Members.All() {
+			v.member(g, m)
 		}
 	}
 }
@@ -143,11 +143,10 @@ func (v *view) ksSummary() {
 		if i > 0 {
 			v.line("")
 		}
-		v.line("Group Name: %s, ID: %s, Group Members: %d", g.Name, identity(g.Identity), len(g.Members))
-		v.line(" Key Server ID: %s, GMDB state: LOCAL, Group Members: %d", ip(g.Local), len(g.Members))
+		v.line("Group Name: %s, ID: %s, Group Members: %d", g.Name, identity(g.Identity), g.Members.Len())
+		v.line(" Key Server ID: %s, GMDB state: LOCAL, Group Members: %d", ip(g.Local), g.Members.Len())
 		v.line("  Member ID     Version      Rekey sent     Rekey Ack missed")
-		for j := range g.Members {
-			m := &g.Members[j]
+		for m := range g.Members.All() {
 			v.line("  %-13s %-12s %-14d %d", m.Addr, m.Version, m.RekeysSent, m.AcksMissed)
 		}
 	}

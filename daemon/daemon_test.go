@@ -219,7 +219,7 @@ func TestTwoDaemons(t *testing.T) {
 			t.Fatalf("installed %+v\n%s\n%s", p, m.out, k.out)
 		}
 		s := k.d.store.Load()
-		if len(s.KeyServers) != 2 || len(s.KeyServers[0].Members)+len(s.KeyServers[1].Members) != 1 {
+		if len(s.KeyServers) != 2 || s.KeyServers[0].Members.Len()+s.KeyServers[1].Members.Len() != 1 {
 			t.Errorf("key server: %+v", s.KeyServers)
 		}
 

@@ -64,7 +64,7 @@ func TestUnicastRekeyAtTheGuidesSecond(t *testing.T) {
 		if d := l.at(ks); d != 3200*time.Second {
 			t.Errorf("3600 s: %v after it was made", d)
 		}
-		if n := len(ks.served().Members); n != 100 {
+		if n := ks.served().Members.Len(); n != 100 {
 			t.Errorf("%d members", n)
 		}
 	})
@@ -219,11 +219,11 @@ func TestThreeSilentRekeysAndAMemberIsOut(t *testing.T) {
 		if len(out) != 1 || out[0].GM != gms[1].addr {
 			t.Errorf("ejected: %v", out)
 		}
-		if n := len(ks.served().Members); n != 2 {
+		if n := ks.served().Members.Len(); n != 2 {
 			t.Errorf("%d members are listed", n)
 		}
 		l.deaf()
-		l.wait(15*time.Minute, "the member is back", func() bool { return len(ks.served().Members) == 3 })
+		l.wait(15*time.Minute, "the member is back", func() bool { return ks.served().Members.Len() == 3 })
 		l.run(30 * time.Minute)
 		l.flawless()
 	})
@@ -247,7 +247,7 @@ func TestRekeyAfterTheRegistrationSAHasEnded(t *testing.T) {
 		if n := len(told[event.GMRecvRekey](gms[0], begin)); n != 1 {
 			t.Errorf("%d rekeys received", n)
 		}
-		for _, m := range ks.served().Members {
+		for m := range ks.served().Members.All() {
 			if m.AcksRcvd != 1 {
 				t.Errorf("%v acknowledged %d", m.Addr, m.AcksRcvd)
 			}

@@ -84,7 +84,7 @@ func TestKeyServerRestartsUnderTraffic(t *testing.T) {
 					l.run(time.Minute)
 				}
 				is := ks.served()
-				if is.KEK == nil || is.KEK.SPI != before.KEK.SPI || is.KEK.Seq < before.KEK.Seq || !c.crash && is.KEK.Seq != before.KEK.Seq || len(is.Members) != 3 {
+				if is.KEK == nil || is.KEK.SPI != before.KEK.SPI || is.KEK.Seq < before.KEK.Seq || !c.crash && is.KEK.Seq != before.KEK.Seq || is.Members.Len() != 3 {
 					t.Fatalf("%+v\nwas %+v", is, before)
 				}
 				for range 3 {

@@ -33,7 +33,7 @@ type KSGroup struct {
 	RetransmitCount  int
 	KEK              *KEK // nil until the first member registers
 	Policies         []KSPolicy
-	Members          []Member // sorted by address
+	Members          MemberTable
 	SIDBits          int
 	SIDsUsed         uint64
 	SIDsMax          uint64
@@ -150,6 +150,7 @@ type KSCounters struct {
 	LastRekeyTook                             time.Duration // from the first datagram to the last, no retransmissions
 	RekeyDatagrams, RekeySendErrors           uint64
 	AcksRcvd                                  uint64 // of the members that are listed
+	OctetsCopied                              uint64 // in the member table, for all publications so far
 }
 
 // GMStatus is a member's registration state.

@@ -119,7 +119,7 @@ func Test_ike_02_TwoHundredClears(t *testing.T) {
 			}
 			return n
 		}
-		before := k.store.Load().KeyServers[0].Members[0].Registrations
+		before := k.store.Load().KeyServers[0].Members.At(0).Registrations
 		for range 200 {
 			m.groups["red"].Clear()
 			time.Sleep(3 * time.Second)
@@ -132,8 +132,8 @@ func Test_ike_02_TwoHundredClears(t *testing.T) {
 			}
 		}
 		g := k.store.Load().KeyServers[0]
-		if len(g.Members) != 1 || g.Members[0].Registrations != before+200 {
-			t.Errorf("%d member records, %d registrations more", len(g.Members), g.Members[0].Registrations-before)
+		if g.Members.Len() != 1 || g.Members.At(0).Registrations != before+200 {
+			t.Errorf("%d member records, %d registrations more", g.Members.Len(), g.Members.At(0).Registrations-before)
 		}
 	})
 }
@@ -163,7 +163,7 @@ func TestUnknownGroupUnauthorisedAddressAndOldMember(t *testing.T) {
 		if r := s.KeyServers[0].Rejected; r["capability-mismatch"] == 0 && r["capability-missing"] == 0 {
 			t.Errorf("red counts %v", r)
 		}
-		if s.KeyServers[1].KEK != nil || len(s.KeyServers[1].Policies[0].TEKs) != 0 || len(s.KeyServers[0].Members) != 0 {
+		if s.KeyServers[1].KEK != nil || len(s.KeyServers[1].Policies[0].TEKs) != 0 || s.KeyServers[0].Members.Len() != 0 {
 			t.Error("a refused member changed the group")
 		}
 		if f := bad.model("red").FailuresByReason; f["refused"] == 0 {
@@ -260,7 +260,7 @@ func Test_wire_01_ForgedCopiesAtEveryStep(t *testing.T) {
 			t.Fatalf("forgeries stopped the registration: %+v", m.model("red"))
 		}
 		g := k.store.Load().KeyServers[0]
-		if len(g.Members) != 1 || g.Members[0].Registrations != 1 || g.SIDsUsed != 1 {
+		if g.Members.Len() != 1 || g.Members.At(0).Registrations != 1 || g.SIDsUsed != 1 {
 			t.Errorf("forgeries changed the group: %+v", g)
 		}
 		if c := k.refusals() - before; c < 40 {
@@ -305,7 +305,7 @@ func Test_wire_01_BrokenMessagesGetNothing(t *testing.T) {
 				got := m.sending("red") != 0
 				m.stop()
 				n.SetTap(nil)
-				if got || len(k.store.Load().KeyServers[0].Members) != 0 {
+				if got || k.store.Load().KeyServers[0].Members.Len() != 0 {
 					t.Errorf("step %d, %s: registered", step, kind)
 				}
 				if k.refusals() == before {

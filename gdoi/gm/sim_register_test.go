@@ -37,7 +37,7 @@ func TestRegistrationEndToEnd(t *testing.T) {
 		}
 		s := k.store.Load()
 		red := s.KeyServers[0]
-		if len(red.Members) != 2 || red.Members[0].Addr != gmAddr(1) || red.Counters.PullsCompleted != 2 || red.SIDsUsed != 2 {
+		if red.Members.Len() != 2 || red.Members.At(0).Addr != gmAddr(1) || red.Counters.PullsCompleted != 2 || red.SIDsUsed != 2 {
 			t.Errorf("published %+v", red)
 		}
 		if g := a.model("red"); g.Status != model.Registered || g.Remote.Addr() != ks1 {

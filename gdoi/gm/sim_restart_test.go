@@ -77,8 +77,8 @@ func Test_esp_10_FiftyRestarts(t *testing.T) {
 			m.stop()
 			n.HealAll()
 		}
-		if g := k.store.Load().KeyServers[0]; len(g.Members) != 2 || len(k.ep.SAs(gmAddr(1))) > 2 {
-			t.Errorf("%d members, %d SAs with the restarted one", len(g.Members), len(k.ep.SAs(gmAddr(1))))
+		if g := k.store.Load().KeyServers[0]; g.Members.Len() != 2 || len(k.ep.SAs(gmAddr(1))) > 2 {
+			t.Errorf("%d members, %d SAs with the restarted one", g.Members.Len(), len(k.ep.SAs(gmAddr(1))))
 		}
 	})
 }

@@ -74,7 +74,7 @@ func TestMessageOneChangesNothing(t *testing.T) {
 		time.Sleep(50 * time.Second)
 		synctest.Wait()
 		g := k.store.Load().KeyServers[0]
-		if len(g.Policies[0].TEKs) != 0 || len(g.Members) != 0 || g.SIDsUsed != 0 || g.Counters.PullsCompleted != 0 {
+		if len(g.Policies[0].TEKs) != 0 || g.Members.Len() != 0 || g.SIDsUsed != 0 || g.Counters.PullsCompleted != 0 {
 			t.Errorf("changed: %+v", g)
 		}
 		n.SetTap(nil)

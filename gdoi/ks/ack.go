@@ -187,6 +187,9 @@ func (g *Group) acknowledged(now time.Time) {
 	end := g.ring.lastKey()
 	if g.roster.fold(func(m *member) { g.roster.lives(m, end) }) {
 		g.note()
+		if g.round != nil {
+			g.round.count()
+		}
 	}
 	if a := g.book.stray.Swap(nil); a != nil {
 		if now.Sub(g.strayed) >= strayStep {

@@ -56,8 +56,8 @@ func TestHostileAcknowledgements(t *testing.T) {
 			l.g.do(func() { l.g.note() })
 			g := l.group()
 			if c.reason == "" {
-				if g.Members[0].AcksRcvd != 1 || g.Members[0].RcvdSeqs[0] != 1 {
-					t.Errorf("%s didn't count: %+v", c.name, g.Members[0])
+				if g.Members.At(0).AcksRcvd != 1 || g.Members.At(0).RcvdSeqs[0] != 1 {
+					t.Errorf("%s didn't count: %+v", c.name, g.Members.At(0))
 				}
 				continue
 			}
@@ -65,7 +65,7 @@ func TestHostileAcknowledgements(t *testing.T) {
 				t.Errorf("%s: %v, before %v", c.name, g.Rejected, before.Rejected)
 			}
 		}
-		if g := l.group(); g.Members[1].AcksRcvd != 0 {
+		if g := l.group(); g.Members.At(1).AcksRcvd != 0 {
 			t.Error("somebody acknowledged for another one")
 		}
 		if n := l.events()["KSUnsolicitedAck"]; n != 1 {
@@ -119,8 +119,8 @@ func TestAcknowledgementBehindNAT(t *testing.T) {
 		}
 		l.air.acknowledge(l.ackOf(1, inside), outside)
 		after(time.Second)
-		if g := l.group(); g.Members[0].AcksRcvd != 1 {
-			t.Errorf("%+v", g.Members[0])
+		if g := l.group(); g.Members.At(0).AcksRcvd != 1 {
+			t.Errorf("%+v", g.Members.At(0))
 		}
 	})
 }

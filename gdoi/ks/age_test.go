@@ -27,18 +27,18 @@ func TestMembersAgeOut(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(5*time.Minute + memberMargin - time.Second)
 		synctest.Wait()
-		if g := b.store.Load().KeyServers[0]; len(g.Members) != 2 || g.Counters.MembersAged != 0 {
+		if g := b.store.Load().KeyServers[0]; g.Members.Len() != 2 || g.Counters.MembersAged != 0 {
 			t.Errorf("before its time: %+v", g.Members)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		g := b.store.Load().KeyServers[0]
-		if len(g.Members) != 1 || g.Members[0].Addr != gm2 || g.Counters.MembersAged != 1 {
+		if g.Members.Len() != 1 || g.Members.At(0).Addr != gm2 || g.Counters.MembersAged != 1 {
 			t.Errorf("an hour and the margin later: %+v", g.Members)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if g := b.store.Load().KeyServers[0]; len(g.Members) != 0 || g.Counters.MembersAged != 2 {
+		if g := b.store.Load().KeyServers[0]; g.Members.Len() != 0 || g.Counters.MembersAged != 2 {
 			t.Errorf("at last: %+v", g.Members)
 		}
 		if b.g.roster.len() != 0 || len(b.g.roster.byAddr) != 0 || len(b.g.book.slots) != 0 || !b.g.roster.ageing.IsZero() {
@@ -68,13 +68,13 @@ func TestFullGroup(t *testing.T) {
 		b.register(t, gm2, ours())
 		b.s.handle(late, three)
 		w := b.firstOnly(t, gm3)
-		if g := b.settle(); g.Rejected["group-full"] != 2 || len(g.Members) != 2 || len(late.sent) != 0 || len(w.sent) != 0 || !w.closed.Load() {
+		if g := b.settle(); g.Rejected["group-full"] != 2 || g.Members.Len() != 2 || len(late.sent) != 0 || len(w.sent) != 0 || !w.closed.Load() {
 			t.Errorf("%+v", g)
 		}
 		b.register(t, gm1, ours())
 		time.Sleep(3 * time.Hour)
 		b.register(t, gm3, ours())
-		if g := b.settle(); len(g.Members) != 1 {
+		if g := b.settle(); g.Members.Len() != 1 {
 			t.Errorf("%+v", g.Members)
 		}
 	})

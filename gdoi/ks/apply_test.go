@@ -153,8 +153,8 @@ func TestKEKChanges(t *testing.T) {
 				after(time.Minute)
 				l.g.Rekey(true, false)
 				after(time.Second)
-				if g := l.group(); len(m.bad) != 0 || g.Members[0].AcksRcvd == 0 || !g.KEK.Unicast || l.events()["KSRekeyTransUnicast"] != 1 {
-					t.Errorf("back to unicast: %v %+v", m.bad, g.Members[0])
+				if g := l.group(); len(m.bad) != 0 || g.Members.At(0).AcksRcvd == 0 || !g.KEK.Unicast || l.events()["KSRekeyTransUnicast"] != 1 {
+					t.Errorf("back to unicast: %v %+v", m.bad, g.Members.At(0))
 				}
 			})
 		})
@@ -258,7 +258,7 @@ func TestCounterModeNeedsALedger(t *testing.T) {
 		}
 		old := l.ringSPIs()
 		l.apply(t, config.Effects{Reregister: true}, func(s *Setup) { s.SIDBits = 8 })
-		if slices.Equal(old, l.ringSPIs()) || len(l.group().Members) != 0 {
+		if slices.Equal(old, l.ringSPIs()) || l.group().Members.Len() != 0 {
 			t.Error("another width of Sender IDs is a clean slate")
 		}
 		if d := l.register(t, gmAddr(0), ours()); d.KD.SIDs.Bits != 8 {

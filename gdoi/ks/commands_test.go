@@ -28,8 +28,8 @@ func TestClearMembers(t *testing.T) {
 			if got := m.spis(); now != (len(got) == 0) {
 				t.Errorf("now %v: %v", now, got)
 			}
-			if g := l.group(); len(g.Members) != 0 || g.KEK.SPI == kek {
-				t.Errorf("now %v: %d members", now, len(g.Members))
+			if g := l.group(); g.Members.Len() != 0 || g.KEK.SPI == kek {
+				t.Errorf("now %v: %d members", now, g.Members.Len())
 			}
 			if e := l.events(); e["GMDeleted"] != 2 || e["KSReinitFinish"] != 1 {
 				t.Errorf("%v", e)
@@ -60,7 +60,7 @@ func TestClear(t *testing.T) {
 			t.Fatal(err)
 		}
 		after(time.Second)
-		if g := l.group(); len(g.Members) != 0 || g.KEK != nil || len(g.Policies[0].TEKs) != 0 || len(m.numbers()) != 0 {
+		if g := l.group(); g.Members.Len() != 0 || g.KEK != nil || len(g.Policies[0].TEKs) != 0 || len(m.numbers()) != 0 {
 			t.Errorf("%+v", g)
 		}
 		if err := l.g.Rekey(true, false); err == nil {
@@ -93,7 +93,7 @@ func TestClearPolicy(t *testing.T) {
 		if r := m.last(); !slices.Equal(r.Delete.TEKs, old) || r.Offer.KEK == nil || !slices.Equal(m.spis(), l.ringSPIs()) {
 			t.Errorf("%+v", r)
 		}
-		if g := l.group(); g.KEK.SPI == kek || len(g.Members) != 1 {
+		if g := l.group(); g.KEK.SPI == kek || g.Members.Len() != 1 {
 			t.Errorf("%+v", g)
 		}
 	})
@@ -166,7 +166,7 @@ func TestSenderIDsRunOut(t *testing.T) {
 			}
 			d := l.register(t, m.addr.Addr(), ours())
 			m.install(t, d)
-			if !slices.Equal(d.KD.SIDs.Values, []uint32{0}) || slices.Equal(old, l.ringSPIs()) || len(l.group().Members) != 1 {
+			if !slices.Equal(d.KD.SIDs.Values, []uint32{0}) || slices.Equal(old, l.ringSPIs()) || l.group().Members.Len() != 1 {
 				t.Errorf("%d bits: %+v", bits, d.KD.SIDs)
 			}
 			l.join(t, 1)

@@ -73,7 +73,7 @@ func TestRestartGoesOn(t *testing.T) {
 			if g.KEK.Seq != want {
 				t.Errorf("crash %v: SEQ %d, want %d", crash, g.KEK.Seq, want)
 			}
-			if g.KEK.SPI != before.KEK.SPI || len(g.Members) != 2 || g.Members[0].AcksRcvd != acks || !slices.Equal(m.spis(), l.ringSPIs()) {
+			if g.KEK.SPI != before.KEK.SPI || g.Members.Len() != 2 || g.Members.At(0).AcksRcvd != acks || !slices.Equal(m.spis(), l.ringSPIs()) {
 				t.Errorf("crash %v: %+v", crash, g)
 			}
 			after(time.Minute)

@@ -66,6 +66,8 @@ type Group struct {
 	lowSIDs  bool // three quarters were announced
 	counters model.KSCounters
 	rejected map[string]uint64
+	acesOf   *Setup // whose lists …
+	aces     [][]model.ACE
 	changed  bool          // since the last flush
 	events   []event.Event // to be emitted after the next flush
 }
@@ -231,8 +233,8 @@ func (g *Group) end() {
 	}
 }
 
-// flushAt is how many events wait, at most, while more datagrams do: publishing costs
-// as much as there are members, so a crowd that registers is published in groups.
+// flushAt is how many events wait, at most, while more datagrams do: a crowd that
+// registers is published in groups, which share the pages that are copied.
 const flushAt = 128
 
 // note says that the group has changed, and what is to be told once that is published.

@@ -1,8 +1,8 @@
 package ks
 
 // The members of a group. All access to the list goes through this file: the actor
-// finds, adds, changes and removes members here, and the rows of the management model
-// are made here.
+// finds, adds, changes and removes members here. Who changes a row says so (touch), so
+// that a publication copies what changed (rows.go) and not the list.
 
 import (
 	"net/netip"
@@ -38,6 +38,10 @@ type member struct {
 	learns uint32 // ord of the KEK that it holds once it has answered asked
 	asked  uint64 // stamp of the round's first message to it; 0: none since it registered
 	silent int    // rekeys in a row that it didn't answer
+
+	touched bool   // its row differs from the published one
+	gone    bool   // off the list
+	counted uint64 // acknowledgements in roster.acks
 }
 
 // roster is the list: sorted by address, and by address.
@@ -47,6 +51,7 @@ type roster struct {
 	book   *ackBook
 	ageing time.Time // no member goes before this; zero: nobody is there
 	limit  int
+	rows
 }
 
 func newRoster(book *ackBook) *roster {
@@ -72,6 +77,7 @@ func (r *roster) join(a, alt netip.Addr, now time.Time) *member {
 		i, _ := slices.BinarySearchFunc(r.list, a, func(m *member, a netip.Addr) int { return m.row.Addr.Compare(a) })
 		r.list = slices.Insert(r.list, i, m)
 		r.byAddr[a] = m
+		r.touch(m)
 	} else if m.slot.alt != alt {
 		m.slot = m.slot.renamed(alt)
 	}
@@ -87,6 +93,7 @@ func (r *roster) remove(gone func(*member) bool) (out []*member) {
 		}
 		delete(r.byAddr, m.row.Addr)
 		r.book.drop(m.row.Addr)
+		r.left(m)
 		out = append(out, m)
 		return true
 	})
@@ -128,6 +135,7 @@ func (r *roster) fold(answered func(*member)) (changed bool) {
 		if n := m.slot.count.Load(); n != m.row.AcksRcvd {
 			m.row.AcksRcvd, changed = n, true
 			m.row.RcvdSeqs = push4(m.row.RcvdSeqs, uint32(m.slot.acked.Load()))
+			r.touch(m)
 			if m.answered() {
 				m.settle()
 				answered(m)
@@ -135,15 +143,6 @@ func (r *roster) fold(answered func(*member)) (changed bool) {
 		}
 	}
 	return changed
-}
-
-// rows are the members as the model shows them.
-func (r *roster) rows() []model.Member {
-	out := make([]model.Member, len(r.list))
-	for i, m := range r.list {
-		out[i] = m.row
-	}
-	return out
 }
 
 // answered reports whether the member has acknowledged the round that asked it last.

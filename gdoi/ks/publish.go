@@ -18,18 +18,12 @@ func (g *Group) publish(now time.Time) {
 	k := model.KSGroup{
 		Name: grp.Name, Identity: identity(grp), IPv6: grp.IPv6, Local: l.Address, Unicast: l.RekeyUnicast,
 		Direction: ipsec.Both.String(), RekeyLifetime: l.RekeyLifetime, RetransmitPeriod: l.RekeyRetransmit,
-		RetransmitCount: l.RekeyNumber, Members: g.roster.rows(), SIDBits: g.setup.SIDBits, SIDsMax: 1 << g.setup.SIDBits,
+		RetransmitCount: l.RekeyNumber, Members: g.roster.published(), SIDBits: g.setup.SIDBits, SIDsMax: 1 << g.setup.SIDBits,
 		Counters: g.counters, Rejected: maps.Clone(g.rejected),
 	}
-	for _, m := range k.Members {
-		k.Counters.AcksRcvd += m.AcksRcvd
-	}
+	k.Counters.AcksRcvd, k.Counters.OctetsCopied = g.roster.acks, g.roster.octets
 	if g.round != nil {
-		for _, m := range g.round.targets {
-			if !m.answered() {
-				k.Unanswered++
-			}
-		}
+		k.Unanswered = g.round.waits
 	}
 	if l.ReceiveOnly {
 		k.Direction = ipsec.InboundOnly.String()
@@ -58,8 +52,14 @@ func (g *Group) publish(now time.Time) {
 	if g.pseudo.started {
 		k.PseudotimeFrom = wall(g.pseudo.origin)
 	}
+	if g.acesOf != g.setup { // a hundred entries cost more to write than all the rest
+		g.acesOf, g.aces = g.setup, nil
+		for _, e := range g.setup.Entries {
+			g.aces = append(g.aces, policy.ACEModels(e.ACEs))
+		}
+	}
 	for i, e := range g.setup.Entries {
-		p := model.KSPolicy{Seq: e.Seq, Profile: e.Profile, ACL: e.ACL, ACEs: policy.ACEModels(e.ACEs), Lifetime: e.Lifetime,
+		p := model.KSPolicy{Seq: e.Seq, Profile: e.Profile, ACL: e.ACL, ACEs: g.aces[i], Lifetime: e.Lifetime,
 			Replay: policy.ReplayModel(e.Replay)}
 		if g.ring.active() {
 			for _, t := range slices.Backward(g.ring.teks[i]) { // newest first

@@ -288,6 +288,7 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 	m.row.Identity, m.row.Version = c.peer.Identity.String(), version(c.peer)
 	m.row.LastPull, m.row.SIDs = wall, keys.SIDs
 	m.row.Registrations++
+	g.roster.touch(m)
 	m.path, m.local, m.silent, m.asked = c.peer.Remote, c.peer.Local.Addr(), 0, 0
 	if a := g.setup.Group.Local.Address; a.IsValid() {
 		m.local = a

@@ -168,7 +168,7 @@ func TestNoSenderIDWithoutADisk(t *testing.T) {
 	b.g.do(func() { b.g.ledger.upTo = b.g.ledger.next }) // the block is used up
 	b.s.handle(w, three)
 	g := b.settle()
-	if g.Rejected["sender-id-ledger"] != 1 || len(w.sent) != 0 || g.Members[0].Registrations != 1 || !w.closed.Load() {
+	if g.Rejected["sender-id-ledger"] != 1 || len(w.sent) != 0 || g.Members.At(0).Registrations != 1 || !w.closed.Load() {
 		t.Errorf("%+v", g)
 	}
 	b.full.Store(false)
@@ -192,7 +192,7 @@ func TestCapabilityMustBeRepeated(t *testing.T) {
 	b := newBench(t, 24)
 	w, _, three := b.upToThree(t, gm1, ourVID, gdoi.Request{})
 	b.s.handle(w, three)
-	if g := b.settle(); g.Rejected["capability-mismatch"] != 1 || len(w.sent) != 0 || len(g.Members) != 0 {
+	if g := b.settle(); g.Rejected["capability-mismatch"] != 1 || len(w.sent) != 0 || g.Members.Len() != 0 {
 		t.Errorf("%+v", g.Rejected)
 	}
 	b.mid++
@@ -230,15 +230,15 @@ func TestMembersAreSortedAndUpdated(t *testing.T) {
 	}
 	var got []byte
 	g := b.settle()
-	for _, m := range g.Members {
+	for m := range g.Members.All() {
 		got = append(got, m.Addr.As4()[3])
 	}
-	if !slices.Equal(got, []byte{3, 7, 9}) || g.Members[0].Registrations != 2 || g.Counters.PullsCompleted != 4 {
+	if !slices.Equal(got, []byte{3, 7, 9}) || g.Members.At(0).Registrations != 2 || g.Counters.PullsCompleted != 4 {
 		t.Errorf("%v, %+v", got, g)
 	}
 	old := g
 	b.g.ClearMembers(true)
-	if len(b.settle().Members) != 0 || len(old.Members) != 3 {
+	if b.settle().Members.Len() != 0 || old.Members.Len() != 3 {
 		t.Error("a snapshot changed, or nothing was cleared")
 	}
 }

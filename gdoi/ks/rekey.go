@@ -30,12 +30,14 @@ type round struct {
 	view    *view       // the policy that is sent; nil: the round only deletes
 	del     gdoi.Delete // with it
 	shorten bool
-	top     uint32    // ord of the newest KEK that it is sent under
-	brings  uint32    // ord of the KEK that members hold afterwards; 0: none
-	targets []*member // whom it is for
-	sent    int       // transmissions so far
-	next    time.Time // of the next one; zero: none follows
-	closes  time.Time // when silence is judged; zero: not yet known
+	top     uint32              // ord of the newest KEK that it is sent under
+	brings  uint32              // ord of the KEK that members hold afterwards; 0: none
+	targets []*member           // whom it is for
+	waits   int                 // how many of them haven't answered, at the last look
+	spared  map[netip.Addr]bool // targets that are back since: true; others: false
+	sent    int                 // transmissions so far
+	next    time.Time           // of the next one; zero: none follows
+	closes  time.Time           // when silence is judged; zero: not yet known
 	mode    string
 	told    bool // the event
 }
@@ -149,6 +151,7 @@ func (g *Group) start(r *round, now time.Time) {
 		m.asked, m.learns = 0, r.brings
 	}
 	g.late, g.lateAt, g.round = nil, time.Time{}, r
+	r.waits = len(r.targets)
 	r.next = now
 	g.counters.RekeysSent++
 	g.counters.LastRetransmits = 0
@@ -178,13 +181,13 @@ func (g *Group) proceed(now time.Time) {
 
 // transmit sends the round, again or for the first time.
 func (g *Group) transmit(r *round, now time.Time) {
-	to := r.targets
+	to := r.wanting()
 	if r.sent > 0 {
 		if !g.timing().retransmit(g.ring, now) {
 			r.next, r.closes = time.Time{}, now.Add(ackWait)
 			return
 		}
-		to = g.silent(r)
+		to = slices.DeleteFunc(to, (*member).answered) // all of them where nobody is asked to
 		if len(to) == 0 {
 			r.next, r.closes = time.Time{}, now
 			g.proceed(now)
@@ -213,9 +216,19 @@ func (g *Group) transmit(r *round, now time.Time) {
 	g.run(&job{round: r, legs: legs, again: r.sent > 1, started: now})
 }
 
-// silent are the targets that haven't answered: all of them where nobody is asked to.
-func (g *Group) silent(r *round) []*member {
-	return slices.DeleteFunc(slices.Clone(r.targets), func(m *member) bool { return m.answered() })
+// wanting is a copy of the targets without those that are spared.
+func (r *round) wanting() []*member {
+	return slices.DeleteFunc(slices.Clone(r.targets), func(m *member) bool { return r.spared[m.row.Addr] })
+}
+
+// count looks how many the round waits for.
+func (r *round) count() {
+	r.waits = 0
+	for _, m := range r.targets {
+		if !m.answered() && !r.spared[m.row.Addr] {
+			r.waits++
+		}
+	}
 }
 
 // legs sorts members by the KEK that they are reached under: the one they are known to
@@ -317,6 +330,7 @@ func (g *Group) finished(j *job, res report) {
 				m.row.RekeysSent++
 			}
 			m.row.SentSeqs = push4(m.row.SentSeqs, l.seq)
+			g.roster.touch(m)
 			if j.round != nil && j.round.view != nil && (l.ack == 0 || !m.acknowledges()) && g.roster.find(m.row.Addr) == m {
 				g.roster.lives(m, end) // it can't say so; the message says it
 			}
@@ -380,7 +394,7 @@ func (g *Group) judge(r *round, now time.Time) {
 		}
 		return
 	}
-	var silent []*member
+	silent := map[*member]bool{}
 	for _, m := range r.targets {
 		if m.asked == 0 || g.roster.find(m.row.Addr) != m {
 			continue
@@ -397,15 +411,16 @@ func (g *Group) judge(r *round, now time.Time) {
 			}
 		}
 		m.row.AcksMissed++
+		g.roster.touch(m)
 		m.silent++
 		if m.acknowledges() && m.silent >= ejectAfter {
-			silent = append(silent, m)
+			silent[m] = true
 		}
 	}
 	if len(silent) == 0 {
 		return
 	}
-	for _, m := range g.roster.remove(func(m *member) bool { return slices.Contains(silent, m) }) {
+	for _, m := range g.roster.remove(func(m *member) bool { return silent[m] }) {
 		g.counters.MembersEjected++
 		g.note(event.KSMemberEjected{GM: m.row.Addr, Group: g.Name()})
 		g.left(m)
@@ -414,8 +429,19 @@ func (g *Group) judge(r *round, now time.Time) {
 
 // spare takes a member that is back off a round that tells it to delete everything.
 func (g *Group) spare(a netip.Addr) {
-	if r := g.round; r != nil && r.view == nil {
-		r.targets = slices.DeleteFunc(slices.Clone(r.targets), func(m *member) bool { return m.row.Addr == a })
+	r := g.round
+	if r == nil || r.view != nil {
+		return
+	}
+	if r.spared == nil {
+		r.spared = make(map[netip.Addr]bool, len(r.targets))
+		for _, m := range r.targets {
+			r.spared[m.row.Addr] = false
+		}
+	}
+	if spared, target := r.spared[a]; target && !spared {
+		r.spared[a] = true
+		r.waits--
 	}
 }
 

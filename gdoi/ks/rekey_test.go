@@ -181,7 +181,7 @@ func TestMissedKEKRollover(t *testing.T) {
 				t.Errorf("member %d: %v, ring %v", i, m.spis(), l.ringSPIs())
 			}
 		}
-		if g := l.group(); g.Unanswered != 0 || len(g.Members) != 3 {
+		if g := l.group(); g.Unanswered != 0 || g.Members.Len() != 3 {
 			t.Errorf("%d unanswered", g.Unanswered)
 		}
 	})
@@ -219,20 +219,20 @@ func TestSilentMembersAreEjected(t *testing.T) {
 		after(time.Minute)
 		quiet.mute.Store(true)
 		for i := range 3 {
-			if n := len(l.group().Members); n != 3 {
+			if n := l.group().Members.Len(); n != 3 {
 				t.Fatalf("%d members after %d silent rekeys", n, i)
 			}
 			l.g.Rekey(true, false)
 			after(time.Minute)
 		}
 		g := l.group()
-		if len(g.Members) != 2 || g.Members[0].Addr != gmAddr(0) || g.Members[1].Addr != gmAddr(2) || g.Counters.MembersEjected != 1 {
+		if g.Members.Len() != 2 || g.Members.At(0).Addr != gmAddr(0) || g.Members.At(1).Addr != gmAddr(2) || g.Counters.MembersEjected != 1 {
 			t.Errorf("%+v", g.Members)
 		}
 		if e := l.events(); e["KSMemberEjected"] != 1 || e["GMDeleted"] != 1 {
 			t.Errorf("%v", e)
 		}
-		if g.Members[0].AcksRcvd != 4 || g.Members[0].AcksMissed != 0 || g.Members[1].AcksMissed != 4 {
+		if g.Members.At(0).AcksRcvd != 4 || g.Members.At(0).AcksMissed != 0 || g.Members.At(1).AcksMissed != 4 {
 			t.Errorf("%+v", g.Members)
 		}
 		n := len(quiet.numbers())
@@ -242,7 +242,7 @@ func TestSilentMembersAreEjected(t *testing.T) {
 			t.Error("an ejected member still gets rekeys")
 		}
 		l.join(t, 1) // it comes back
-		if len(l.group().Members) != 3 {
+		if l.group().Members.Len() != 3 {
 			t.Error("it can't come back")
 		}
 	})

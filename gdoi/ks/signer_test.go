@@ -97,7 +97,7 @@ func TestRekeysSignedByRSA(t *testing.T) {
 			m := l.join(t, 0)
 			l.g.Rekey(true, false)
 			after(time.Second)
-			if g := l.group(); len(m.bad) != 0 || len(m.numbers()) != 1 || g.Members[0].AcksRcvd != 1 {
+			if g := l.group(); len(m.bad) != 0 || len(m.numbers()) != 1 || g.Members.At(0).AcksRcvd != 1 {
 				t.Errorf("hash %d: %v %+v", h, m.bad, g.Members)
 			}
 		})

@@ -236,5 +236,5 @@ func (g *Group) told() bool {
 		return false
 	}
 	r := g.round
-	return r == nil || r.next.IsZero() || !slices.ContainsFunc(r.targets, func(m *member) bool { return !m.answered() })
+	return r == nil || r.next.IsZero() || !slices.ContainsFunc(r.targets, func(m *member) bool { return !m.answered() && !r.spared[m.row.Addr] })
 }

@@ -143,7 +143,7 @@ func TestKeyServerGoesOnAndLeavesNoKeyInClear(t *testing.T) {
 		h.start(t, gcmSetup())
 		after(time.Second)
 		g := h.group()
-		if g.KEK.SPI != kek || g.KEK.Seq != 3 || len(g.Members) != 1 || !slices.Equal(m.spis()[:1], h.ringSPIs()[:1]) {
+		if g.KEK.SPI != kek || g.KEK.Seq != 3 || g.Members.Len() != 1 || !slices.Equal(m.spis()[:1], h.ringSPIs()[:1]) {
 			t.Errorf("%+v", g)
 		}
 		h.g.Rekey(true, true)
@@ -366,7 +366,7 @@ func TestStateThatIsRefused(t *testing.T) {
 				if !strings.Contains(why, c.says) {
 					t.Errorf("%q", why)
 				}
-				if g := h.group(); g.KEK != nil || len(g.Members) != 0 || g.Rejected["state-refused"] != 1 {
+				if g := h.group(); g.KEK != nil || g.Members.Len() != 0 || g.Rejected["state-refused"] != 1 {
 					t.Errorf("%+v", g)
 				}
 				if c.name == "identity" || c.name == "wire forms" {
@@ -425,7 +425,7 @@ func TestUnsureSenderIDs(t *testing.T) {
 				if e := h.events(); e["KSStateUnclean"] != 1 || e["KSReinitFinish"] != 1 {
 					t.Errorf("%v", e)
 				}
-				if g := h.group(); g.Rejected["state-unclean"] != 1 || len(g.Members) != 0 {
+				if g := h.group(); g.Rejected["state-unclean"] != 1 || g.Members.Len() != 0 {
 					t.Errorf("%+v", g)
 				}
 				d := h.register(t, m.addr.Addr(), ours())
