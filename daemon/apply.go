@@ -2,8 +2,9 @@ package daemon
 
 // Following a changed configuration. A key server's group is told what changed and what
 // that asks for; it begins anew, with new keys, only when it has become another group.
-// A member whose setup changed is restarted; what it holds stays in use until it has
-// newer keys. Others are left alone.
+// A member goes on with a changed setup; one that is of another group from now on is
+// another member, and what the group's name stands for in the dataplane stays until that
+// one has keys. Others are left alone.
 
 import (
 	"context"
@@ -112,7 +113,7 @@ func (d *Daemon) change(p *plan, was *config.Config) error {
 				return err
 			}
 		}
-		if err := d.applyMembers(p.cfg, p.setups); err != nil {
+		if err := d.applyMembers(p.setups); err != nil {
 			return err
 		}
 		if err := d.changeState(was, p.cfg); err != nil {
@@ -173,17 +174,22 @@ func (d *Daemon) startSinks(c *config.Config) {
 	d.sinks.Go(func() { l.Run(sub) })
 }
 
-// applyMembers stops members whose setup changed, brings the new policy of all groups
-// into force, then takes away what isn't wanted any more, then starts the new members.
-func (d *Daemon) applyMembers(c *config.Config, setups []memberSetup) error {
+// applyMembers stops members that are gone or replaced, brings the policy of new ones
+// into force, gives the others their new setups, then takes away what isn't wanted any
+// more, then starts the new members.
+func (d *Daemon) applyMembers(setups []memberSetup) error {
 	want := map[string]memberSetup{}
 	for _, s := range setups {
 		want[s.Group.Name] = s
 	}
 	was := map[string]*gmRun{}
+	var changed []memberSetup
 	for n, m := range maps.Clone(d.members) {
-		if s, ok := want[n]; ok && reflect.DeepEqual(s, m.setup) {
+		if s, ok := want[n]; ok && s.sameMember(&m.setup) {
 			delete(want, n)
+			if !reflect.DeepEqual(s, m.setup) {
+				changed = append(changed, s)
+			}
 			continue
 		}
 		m.stop()
@@ -193,7 +199,7 @@ func (d *Daemon) applyMembers(c *config.Config, setups []memberSetup) error {
 	var first []ipsec.GroupPolicy
 	fresh := map[string]*gmRun{}
 	for _, n := range slices.Sorted(maps.Keys(want)) {
-		m := d.newMember(c, want[n])
+		m := d.newMember(want[n])
 		fresh[n] = m
 		if was[n] != nil && !was[n].member.Registered() {
 			first = append(first, m.member.Unregistered()...) // in place of what it had
@@ -209,6 +215,15 @@ func (d *Daemon) applyMembers(c *config.Config, setups []memberSetup) error {
 	var errs []error
 	if len(first) > 0 {
 		errs = append(errs, d.plane.InstallAll(first))
+	}
+	for _, s := range changed {
+		m := d.members[s.Group.Name]
+		if err := m.member.Apply(d.setup(s)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.setup = s
+		d.log.Info("member changed", "group", s.Group.Name)
 	}
 	for _, n := range slices.Sorted(maps.Keys(was)) {
 		m := was[n]

@@ -259,7 +259,7 @@ func (d *Daemon) up(p *plan) error {
 		}
 		var first []ipsec.GroupPolicy
 		for _, s := range p.setups {
-			m := d.newMember(p.cfg, s)
+			m := d.newMember(s)
 			members[s.Group.Name] = m
 			first = append(first, m.member.Prepare()...)
 		}
@@ -356,10 +356,6 @@ func (d *Daemon) openEndpoint(p *plan) error {
 	ep.HandlePull(d.srv.HandlePull)
 	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil
-}
-
-func (d *Daemon) newMember(c *config.Config, s memberSetup) *gmRun {
-	return &gmRun{member: gm.New(d.memberOptions(c, s)), setup: s}
 }
 
 func (d *Daemon) run(name string, m *gmRun) {

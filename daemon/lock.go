@@ -67,7 +67,7 @@ func unused(dir string) error {
 // atStart is the policy that members have before their first registration.
 func atStart(dir string, setups []memberSetup) (out []ipsec.GroupPolicy) {
 	for _, s := range setups {
-		m := gm.New(gm.Options{Group: s.Group, Attach: s.Attach, Store: model.NewStore(model.Snapshot{}), Events: event.NewBus(),
+		m := gm.New(gm.Options{Setup: gm.Setup{Group: s.Group, Attach: s.Attach}, Store: model.NewStore(model.Snapshot{}), Events: event.NewBus(),
 			Memory: newMemory(dir, &s.Group)})
 		out = append(out, m.Prepare()...)
 	}

@@ -9,22 +9,26 @@ import (
 	"net/netip"
 	"path/filepath"
 
-	"getvpn/config"
 	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/ipsec/dataplane"
 )
 
-// memberOptions are a member's surroundings.
-func (d *Daemon) memberOptions(c *config.Config, s memberSetup) gm.Options {
-	o := gm.Options{Group: s.Group, Attach: s.Attach, Local: localSource(c, s, d.o.addrs), Puller: lazyPuller{d},
-		Inst: d.plane, Rekeys: lazyRekeys{d}, Joiner: d.o.joiner, Accept: s.Accept,
-		Store: d.store, Events: d.bus, Log: d.log, Memory: newMemory(d.o.StateDir, &s.Group), Clock: d.o.clock}
+// setup is a member's configuration as its engine takes it.
+func (d *Daemon) setup(s memberSetup) gm.Setup {
+	g := gm.Setup{Group: s.Group, Attach: s.Attach, Accept: s.Accept, Source: s.Source, Local: localSource(s, d.o.addrs)}
 	if n := s.Group.Client.Track; n > 0 {
-		o.Tracker = newTracker(d.o.trackDir(), n, d.o.TrackHook, d.log)
+		g.Tracker = newTracker(d.o.trackDir(), n, d.o.TrackHook, d.log)
 	}
-	return o
+	return g
+}
+
+// newMember makes a member with its surroundings.
+func (d *Daemon) newMember(s memberSetup) *gmRun {
+	m := gm.New(gm.Options{Setup: d.setup(s), Puller: lazyPuller{d}, Inst: d.plane, Rekeys: lazyRekeys{d}, Joiner: d.o.joiner,
+		Store: d.store, Events: d.bus, Log: d.log, Memory: newMemory(d.o.StateDir, &s.Group), Clock: d.o.clock})
+	return &gmRun{member: m, setup: s}
 }
 
 // lazyPuller reaches the endpoint that is there when a member registers.

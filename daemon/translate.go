@@ -78,6 +78,13 @@ type memberSetup struct {
 	Group  config.Group
 	Attach []gm.Attachment
 	Accept gm.Accept
+	Source string // interface that it registers from
+}
+
+// sameMember reports whether a change from s to o leaves it the same member.
+func (s *memberSetup) sameMember(o *memberSetup) bool {
+	a, b := &s.Group, &o.Group
+	return a.Name == b.Name && a.IPv6 == b.IPv6 && a.HasNumber == b.HasNumber && a.Number == b.Number && a.Address == b.Address
 }
 
 // memberSetups finds the groups with a server list and where crypto maps put them. A
@@ -119,10 +126,23 @@ func memberSetups(c *config.Config) ([]memberSetup, error) {
 			}
 		}
 		if len(s.Attach) > 0 {
+			s.Source = source(c, &s)
 			out = append(out, s)
 		}
 	}
 	return out, nil
+}
+
+// source is the interface that a member registers from: the group's client registration
+// interface, else the crypto map's local-address, else the interface with the map.
+func source(c *config.Config, s *memberSetup) string {
+	if s.Group.ClientIf != "" {
+		return s.Group.ClientIf
+	}
+	if m := c.CryptoMapByName(s.Attach[0].MapName); m != nil && m.LocalAddress != "" {
+		return m.LocalAddress
+	}
+	return s.Attach[0].Interface
 }
 
 func entries(c *config.Config, name string) ([]ipsec.ACE, error) {
@@ -148,16 +168,7 @@ func interfaceSettings(c *config.Config, addrs addresses) map[string]dataplane.I
 	return out
 }
 
-// localSource gives the address that a member registers from: of the group's client
-// registration interface, else of the crypto map's local-address interface, else of
-// the interface with the map.
-func localSource(c *config.Config, s memberSetup, addrs addresses) func(netip.Addr) netip.Addr {
-	iface := s.Group.ClientIf
-	if iface == "" && len(s.Attach) > 0 {
-		iface = s.Attach[0].Interface
-		if m := c.CryptoMapByName(s.Attach[0].MapName); m != nil && m.LocalAddress != "" {
-			iface = m.LocalAddress
-		}
-	}
-	return func(server netip.Addr) netip.Addr { return addrs.of(iface, server.Is4()) }
+// localSource gives the address that a member registers from.
+func localSource(s memberSetup, addrs addresses) func(netip.Addr) netip.Addr {
+	return func(server netip.Addr) netip.Addr { return addrs.of(s.Source, server.Is4()) }
 }

@@ -15,12 +15,11 @@ import (
 // Run registers and keeps the group's keys until ctx ends. The policy stays in the
 // dataplane; Leave removes it.
 func (m *Member) Run(ctx context.Context) {
-	if len(m.o.Group.Servers) == 0 {
-		m.o.Events.Emit(event.GMIncompleteConfig{Group: m.o.Group.Name})
-		return
-	}
+	defer close(m.ended)
 	defer m.leaveGroups()
 	defer m.silenceAll()
+	defer m.untrack()
+	m.complete()
 	m.attempt, m.why = m.now(), whyScheduled
 	m.tracked(m.now())
 	timer := time.NewTimer(0)
@@ -40,6 +39,9 @@ func (m *Member) Run(ctx context.Context) {
 		case <-m.wake:
 			m.heedRestore()
 			m.requests()
+		case c := <-m.changes:
+			m.heedRestore()
+			c.done <- m.follow(c.next, m.now())
 		case p := <-m.pushes:
 			m.heedRestore() // a rekey's TEK must not be sent with before
 			m.rekeyed(p)
@@ -53,7 +55,8 @@ func (m *Member) Run(ctx context.Context) {
 // arm starts an attempt that is due and sets the timer to the next thing to do.
 func (m *Member) arm(ctx context.Context, timer *time.Timer) {
 	now := m.now()
-	if !m.running && !m.attempt.IsZero() && !now.Before(m.attempt) {
+	asks := len(m.o.Group.Servers) > 0
+	if asks && !m.running && !m.attempt.IsZero() && !now.Before(m.attempt) {
 		m.start(ctx, now)
 	}
 	var next time.Time
@@ -63,7 +66,7 @@ func (m *Member) arm(ctx context.Context, timer *time.Timer) {
 		}
 	}
 	sooner(m.h.changes(now))
-	if !m.running {
+	if asks && !m.running {
 		sooner(m.attempt)
 	}
 	for _, r := range m.keks {

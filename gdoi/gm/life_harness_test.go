@@ -187,8 +187,8 @@ func newWorld(t *testing.T, s *server, change ...func(*Options)) *world {
 	w := &world{t: t, s: s, w: &wire{handlers: map[gdoi.KEKSPI]func(ike.Datagram){}}, c: clock.NewFake()}
 	bus := event.NewBus()
 	w.rig = &rig{plane: &plane{}, store: model.NewStore(model.Snapshot{}), sub: bus.Subscribe("test", 10000)}
-	o := Options{Group: config.Group{Name: "g", HasNumber: true, Number: 1, Servers: []netip.Addr{server1, server2}},
-		Attach: []Attachment{{Interface: "eth0", MapName: "MAP", MapSeq: 10}}, Puller: s, Inst: w.plane, Store: w.store, Events: bus,
+	o := Options{Setup: Setup{Group: config.Group{Name: "g", HasNumber: true, Number: 1, Servers: []netip.Addr{server1, server2}},
+		Attach: []Attachment{{Interface: "eth0", MapName: "MAP", MapSeq: 10}}}, Puller: s, Inst: w.plane, Store: w.store, Events: bus,
 		Rekeys: w.w, Clock: w.c, Random: func() float64 { return 0.5 }}
 	for _, f := range change {
 		f(&o)

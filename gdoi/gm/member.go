@@ -39,6 +39,8 @@ type Member struct {
 	errs     map[DataErrorKind]bool // told by the dataplane
 	slept    time.Duration          // the machine was suspended
 
+	changes  chan change
+	ended    chan struct{} // Run has returned
 	pushes   chan pushed
 	overflow atomic.Uint64 // rekeys that found no room there
 
@@ -112,30 +114,35 @@ func New(o Options) *Member {
 		o.Clock = awake{time.Now()}
 	}
 	m := &Member{o: o, wake: make(chan struct{}, 1), seqNear: map[uint32]bool{}, errs: map[DataErrorKind]bool{}, results: make(chan result, 1),
-		pushes: make(chan pushed, maxPushed), time: clock.NewTimeline(o.Clock), joined: Memberships{},
+		changes: make(chan change), ended: make(chan struct{}), pushes: make(chan pushed, maxPushed), time: clock.NewTimeline(o.Clock), joined: Memberships{},
 		seen: map[uint32]bool{}, reasons: map[string]uint64{}, rekeysRefused: map[string]uint64{}, told: map[string]time.Time{}}
-	m.pub = model.GMGroup{
-		Version: gdoi.OurCapability().Version(),
-		Name:    o.Group.Name, Identity: identity(&o.Group), IPv6: o.Group.IPv6, Servers: o.Group.Servers,
-		Direction: ipsec.Both.String(),
+	m.pub = model.GMGroup{Version: gdoi.OurCapability().Version(), Direction: ipsec.Both.String()}
+	m.describe()
+	return m
+}
+
+// describe puts the setup into the model.
+func (m *Member) describe() {
+	p, g := &m.pub, &m.o.Group
+	p.Name, p.Identity, p.IPv6, p.Servers = g.Name, identity(g), g.IPv6, g.Servers
+	p.Interface, p.MapName, p.LocalACL, p.FailClose, p.LocalACEs = "", "", "", false, nil
+	if len(m.o.Attach) > 0 {
+		a := m.o.Attach[0]
+		p.Interface, p.MapName, p.LocalACL = a.Interface, a.MapName, a.LocalName
+		p.FailClose = a.FailClose.Active
+		p.LocalACEs = policy.ACEModels(a.Local)
 	}
-	if len(o.Attach) > 0 {
-		a := o.Attach[0]
-		m.pub.Interface, m.pub.MapName, m.pub.LocalACL = a.Interface, a.MapName, a.LocalName
-		m.pub.FailClose = a.FailClose.Active
-		m.pub.LocalACEs = policy.ACEModels(a.Local)
-	}
-	c := o.Group.Client
-	m.pub.Revert, m.pub.Track.ID, m.pub.Recovery.Interval = c.Revert, c.Track, c.Recovery
+	c := g.Client
+	p.Revert, p.Track.ID, p.Recovery.Interval = c.Revert, c.Track, c.Recovery
+	p.AcceptCiphers = nil
 	for _, x := range c.RekeyCiphers {
 		t := string(x.Encr)
 		if x.KeyBits > 0 {
 			t += " " + strconv.Itoa(x.KeyBits)
 		}
-		m.pub.AcceptCiphers = append(m.pub.AcceptCiphers, t)
+		p.AcceptCiphers = append(p.AcceptCiphers, t)
 	}
-	m.pub.AcceptHashes, m.pub.AcceptTransforms = c.RekeyHashes, c.TransformSets
-	return m
+	p.AcceptHashes, p.AcceptTransforms = c.RekeyHashes, c.TransformSets
 }
 
 // awake is the clock of a process that never sleeps.
@@ -182,13 +189,19 @@ func (m *Member) Prepare() (policies []ipsec.GroupPolicy) {
 	m.publish(m.now())
 	for _, a := range m.o.Attach {
 		m.o.Events.Emit(event.GMCryptoMapAttach{Group: m.o.Group.Name})
-		for _, e := range a.Local {
-			if e.Action == ipsec.Permit {
-				m.o.Events.Emit(event.GMACLPermit{Src: e.Src.String(), Dst: e.Dst.String()})
-			}
-		}
+		m.warnPermits(a.Local)
 	}
 	return policies
+}
+
+// warnPermits tells of entries of the member's own list that only the key server may
+// have.
+func (m *Member) warnPermits(local []ipsec.ACE) {
+	for _, e := range local {
+		if e.Action == ipsec.Permit {
+			m.o.Events.Emit(event.GMACLPermit{Src: e.Src.String(), Dst: e.Dst.String()})
+		}
+	}
 }
 
 // keyless are the policies of a member that has registered never or not yet.
@@ -214,8 +227,10 @@ func (m *Member) Registered() bool { return m.registered }
 
 // Unregistered is what Prepare returns, and for the interfaces that need nothing the
 // policy that says so.
-func (m *Member) Unregistered() []ipsec.GroupPolicy {
-	policies := m.Prepare()
+func (m *Member) Unregistered() []ipsec.GroupPolicy { return m.open(m.Prepare()) }
+
+// open adds the policies of interfaces that need nothing.
+func (m *Member) open(policies []ipsec.GroupPolicy) []ipsec.GroupPolicy {
 	for _, a := range m.o.Attach {
 		if !slices.ContainsFunc(policies, func(p ipsec.GroupPolicy) bool { return p.Interface == a.Interface }) {
 			policies = append(policies, m.policyFor(a, nil, nil))

@@ -101,6 +101,7 @@ type rig struct {
 	plane *plane
 	store *model.Store
 	sub   *event.Sub
+	stop  func()
 }
 
 func newRig(p Puller, attach ...Attachment) *rig {
@@ -109,8 +110,8 @@ func newRig(p Puller, attach ...Attachment) *rig {
 	if attach == nil {
 		attach = []Attachment{{Interface: "eth0", MapName: "MAP", MapSeq: 10}}
 	}
-	r.m = New(Options{Group: config.Group{Name: "g", HasNumber: true, Number: 1, Servers: []netip.Addr{server1, server2}},
-		Attach: attach, Puller: p, Inst: r.plane, Store: r.store, Events: bus, Random: func() float64 { return 0.5 }})
+	r.m = New(Options{Setup: Setup{Group: config.Group{Name: "g", HasNumber: true, Number: 1, Servers: []netip.Addr{server1, server2}},
+		Attach: attach}, Puller: p, Inst: r.plane, Store: r.store, Events: bus, Random: func() float64 { return 0.5 }})
 	return r
 }
 
@@ -129,7 +130,8 @@ func (r *rig) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { r.m.Run(ctx); close(done) }()
-	t.Cleanup(func() { cancel(); <-done })
+	r.stop = func() { cancel(); <-done }
+	t.Cleanup(r.stop)
 }
 
 func TestRegistersInstallsPublishesEmits(t *testing.T) {

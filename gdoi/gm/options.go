@@ -139,23 +139,31 @@ func hashOf(k *policy.KEK) gdoi.SigHash {
 	return k.SigHash
 }
 
-// Options of a member. All but Group, Puller, Inst, Store and Events may be nil.
-type Options struct {
+// Setup is what the configuration says of a member. All but the name and the identity
+// of the group may change while it runs (Member.Apply).
+type Setup struct {
 	Group  config.Group
 	Attach []Attachment
-	// Local gives the address to register from; nil, or the zero address: the route's.
+	Accept Accept
+	// Source names what registrations leave from: when it changes, the member registers
+	// again. Local gives the address; nil, or the zero address: the route's.
+	Source  string
 	Local   func(server netip.Addr) netip.Addr
-	Puller  Puller
-	Inst    Installer
-	Rekeys  Rekeys // nil: rekeys aren't taken
-	Joiner  Joiner // nil: no rekeys by multicast
-	Tracker Tracker
-	Accept  Accept
-	Store   *model.Store
-	Events  event.Emitter
-	Log     *slog.Logger
-	Memory  Memory
-	Clock   clock.Clock // nil: one that doesn't count suspended time
+	Tracker Tracker // nil: nobody wants to know
+}
+
+// Options of a member. All but Setup's Group, Puller, Inst, Store and Events may be nil.
+type Options struct {
+	Setup
+	Puller Puller
+	Inst   Installer
+	Rekeys Rekeys // nil: rekeys aren't taken
+	Joiner Joiner // nil: no rekeys by multicast
+	Store  *model.Store
+	Events event.Emitter
+	Log    *slog.Logger
+	Memory Memory
+	Clock  clock.Clock // nil: one that doesn't count suspended time
 	// Random gives numbers in [0, 1) for jitter; nil: math/rand.
 	Random func() float64
 }

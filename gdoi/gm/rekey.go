@@ -245,20 +245,20 @@ func (m *Member) sendAck(p pushed, ack []byte) {
 	if ack == nil || m.o.Rekeys == nil {
 		return
 	}
+	rekeys, log := m.o.Rekeys, m.o.Log.With("group", m.o.Group.Name)
+	transmitAck := func(d ike.Datagram, ack []byte, local netip.Addr) { // on any goroutine
+		if err := rekeys.SendPush(ack, local, d.Remote); err != nil {
+			log.Info("acknowledging a rekey", "error", err)
+		}
+	}
 	local := p.d.Local.Addr()
 	if !local.IsMulticast() {
-		m.transmitAck(p.d, ack, local)
+		transmitAck(p.d, ack, local)
 		return
 	}
 	// Members of a multicast group answer at random moments.
 	local = m.pub.Local.Addr()
-	time.AfterFunc(m.jitter(ackJitter), func() { m.transmitAck(p.d, ack, local) })
-}
-
-func (m *Member) transmitAck(d ike.Datagram, ack []byte, local netip.Addr) {
-	if err := m.o.Rekeys.SendPush(ack, local, d.Remote); err != nil {
-		m.o.Log.Info("acknowledging a rekey", "group", m.o.Group.Name, "error", err)
-	}
+	time.AfterFunc(m.jitter(ackJitter), func() { transmitAck(p.d, ack, local) })
 }
 
 // count counts a refused rekey.

@@ -41,12 +41,8 @@ func (m *Member) heedRestore() {
 // TEK to be sent with, so its packets drop as "no-sa".
 func (m *Member) halt(source string) {
 	m.h.surrender()
-	m.epoch++ // a download under way may bring a Sender ID that our former self has too
-	if m.cancel != nil {
-		m.cancel()
-	}
 	now := m.now()
-	m.server, m.round, m.attempt, m.why, m.retrying = 0, 0, now, whyAsked, false
+	m.afresh(now, whyAsked) // a download under way may bring a Sender ID that our former self has too
 	if err := m.installHalted(now); err != nil {
 		m.o.Log.Error("a restored machine must not send", "group", m.o.Group.Name, "error", err)
 		time.AfterFunc(retryHalt, func() { m.Restored(source) })

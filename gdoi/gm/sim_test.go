@@ -189,8 +189,8 @@ func startGM(t *testing.T, n *memnet.Network, a netip.Addr, psk string, joins ..
 	m.cancel = cancel
 	p := gm.NewEndpointPuller(m.ep, rand.Reader)
 	for i, j := range joins {
-		x := gm.New(gm.Options{Group: config.Group{Name: j.name, HasNumber: true, Number: j.number, Servers: j.servers, Interop: j.interop},
-			Attach: []gm.Attachment{{Interface: "eth0", MapName: "M", MapSeq: 10 * (i + 1)}}, Local: func(netip.Addr) netip.Addr { return a }, Puller: p, Inst: m.plane, Rekeys: m.ep, Store: m.store, Events: m.bus})
+		x := gm.New(gm.Options{Setup: gm.Setup{Group: config.Group{Name: j.name, HasNumber: true, Number: j.number, Servers: j.servers, Interop: j.interop},
+			Attach: []gm.Attachment{{Interface: "eth0", MapName: "M", MapSeq: 10 * (i + 1)}}, Local: func(netip.Addr) netip.Addr { return a }}, Puller: p, Inst: m.plane, Rekeys: m.ep, Store: m.store, Events: m.bus})
 		if p := x.Prepare(); len(p) != 0 {
 			t.Fatal(p)
 		}

@@ -28,11 +28,7 @@ func (m *Member) woke(slept time.Duration, now time.Time) {
 	stale := m.clock.valid && slept > policy.Skew(m.h.window())
 	if m.registered && (stale || slept >= missed) && !m.clearing {
 		m.unsure = stale
-		m.epoch++ // an attempt under way was made before
-		if m.cancel != nil {
-			m.cancel()
-		}
-		m.server, m.round, m.attempt, m.why, m.retrying = 0, 0, now, whySlept, false
+		m.afresh(now, whySlept) // an attempt under way was made before
 		m.later(event.GMSlept{Group: m.o.Group.Name, Secs: seconds(slept)})
 	}
 	m.reinstall(now)

@@ -34,3 +34,22 @@ func (m *Member) tracked(now time.Time) {
 	}
 	m.o.Events.Emit(event.GMTrack{Group: m.o.Group.Name, ID: uint32(id), State: state})
 }
+
+// untrack leaves the object that was followed down: nobody keeps it true any more.
+func (m *Member) untrack() {
+	id := m.pub.Track.ID
+	if !m.trackSet || !m.pub.Track.Up {
+		m.trackSet = false
+		return
+	}
+	m.pub.Track.Up, m.trackSet = false, false
+	m.publish(m.now())
+	if m.o.Tracker != nil {
+		if err := m.o.Tracker.Set(false); err != nil {
+			m.o.Log.Warn("track object", "group", m.o.Group.Name, "id", id, "error", err)
+			m.o.Events.Emit(event.GMTrackError{Group: m.o.Group.Name, ID: uint32(id), State: "DOWN"})
+			return
+		}
+	}
+	m.o.Events.Emit(event.GMTrack{Group: m.o.Group.Name, ID: uint32(id), State: "DOWN"})
+}
