@@ -110,8 +110,11 @@ func (g *Group) rekey(now time.Time, o order) error {
 		return nil // a group that had no KEK has nobody to tell
 	}
 	v := g.view(named)
+	if o.replace || o.shorten {
+		v.activate = g.activates() // either way members change over at once, not at an end
+	}
 	if o.replace {
-		v.activate, v.linger = g.activates(), g.lingers()
+		v.linger = g.lingers()
 	}
 	r := &round{view: v, del: del, shorten: o.shorten, top: top.ord, targets: g.roster.all(), mode: o.mode}
 	if ring.kek != nil {
@@ -183,7 +186,7 @@ func (g *Group) proceed(now time.Time) {
 func (g *Group) transmit(r *round, now time.Time) {
 	to := r.wanting()
 	if r.sent > 0 {
-		if !g.timing().retransmit(g.ring, now) {
+		if r.canWait() && !g.timing().retransmit(g.ring, now) {
 			r.next, r.closes = time.Time{}, now.Add(ackWait)
 			return
 		}
@@ -230,6 +233,11 @@ func (r *round) count() {
 		}
 	}
 }
+
+// canWait reports whether the next rekey is soon enough for who missed this one. Where
+// keys are replaced members change over at activation, long before it; who is told to
+// leave isn't told anything else.
+func (r *round) canWait() bool { return r.view != nil && !r.shorten && len(r.del.TEKs) == 0 }
 
 // legs sorts members by the KEK that they are reached under: the one they are known to
 // hold, and, where that isn't sure, newer ones. fresh: numbers must be saved first.

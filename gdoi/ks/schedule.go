@@ -155,8 +155,8 @@ func (t timing) due(k *keyring, synced, now time.Time) needs {
 	return n
 }
 
-// retransmit says whether a retransmission at now should leave: not when new keys
-// follow within policy.RetransmitQuiet anyway.
+// retransmit says whether a retransmission at now should leave that can wait: not when
+// new keys follow within policy.RetransmitQuiet anyway.
 func (t timing) retransmit(k *keyring, now time.Time) bool {
 	w := t.nextKeys(k)
 	return w.IsZero() || w.Sub(now) > policy.RetransmitQuiet
