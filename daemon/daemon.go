@@ -49,6 +49,9 @@ type Options struct {
 	addrs     addresses
 	clock     clock.Clock // nil with another plane: one that never sleeps
 	joiner    gm.Joiner   // nil with another plane
+	// Reads the machine's clocks; nil with another plane: none, and no end is trusted.
+	moment func() machine.Moment
+	marks  string // directory that ends with the boot; "": beside the control socket
 	// Tells of restores, suspends and set clocks until ctx ends; nil with another plane.
 	watch func(ctx context.Context, log *slog.Logger, to reports)
 }
@@ -162,6 +165,7 @@ func Start(o Options) (*Daemon, error) {
 		o.cleanUp = dataplane.RemoveLeftovers
 		o.clock, o.joiner = clock.System{}, &mcast.Joiner{}
 		o.watch = kernelWatch
+		o.moment = func() machine.Moment { return machine.ReadMoment("") }
 		o.openPlane = func(p dataplane.Options) (Plane, error) {
 			if err := newBPFFolder(p.BPFDir).ready(); err != nil {
 				return nil, err
@@ -352,7 +356,7 @@ func (d *Daemon) openEndpoint(p *plan) error {
 		return err
 	}
 	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: d.random, Files: ks.Disk{},
-		Dir: d.o.StateDir, Machine: ks.MachineGeneration(), Clock: d.o.clock, Push: ep, State: d.state})
+		Dir: d.o.StateDir, Marks: d.marks(), Machine: ks.MachineGeneration(), Moment: d.o.moment, Clock: d.o.clock, Push: ep, State: d.state})
 	ep.HandlePull(d.srv.HandlePull)
 	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil

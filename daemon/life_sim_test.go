@@ -20,6 +20,7 @@ import (
 	"getvpn/cli"
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/clock"
+	"getvpn/internal/machine"
 	"getvpn/internal/memnet"
 	"getvpn/internal/sim"
 	"getvpn/ipsec"
@@ -210,7 +211,15 @@ func (n *simNode) start() {
 func (n *simNode) options() Options {
 	return Options{ConfigFile: n.file(), StateDir: filepath.Join(n.l.dir, n.name), Console: n.out, addrs: fixedAddr(n.addr),
 		listen: host(n.l.net, n.addr), openPlane: func(o dataplane.Options) (Plane, error) { return n.site.Open(o), nil },
-		clock: n.clock, joiner: simJoiner{n}}
+		clock: n.clock, joiner: simJoiner{n}, marks: n.run(), moment: n.moment}
+}
+
+// run is the node's /run.
+func (n *simNode) run() string { return filepath.Join(n.l.dir, n.name+".run") }
+
+// moment is what its clocks say.
+func (n *simNode) moment() machine.Moment {
+	return machine.Moment{Boot: n.clock.Boot(), Awake: n.clock.Awake(), Wall: n.clock.Now(), RTC: n.clock.Hardware().Unix()}
 }
 
 // simJoiner makes a node hear multicast groups.

@@ -4,6 +4,8 @@ package daemon
 // a crash.
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,35 +17,46 @@ import (
 // files are the state directory's content.
 func (n *simNode) files() map[string][]byte {
 	n.l.t.Helper()
-	dir := n.options().StateDir
+	return readAll(n.l.t, n.options().StateDir)
+}
+
+func readAll(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
 	found, err := os.ReadDir(dir)
-	if err != nil {
-		n.l.t.Fatal(err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
 	}
 	out := map[string][]byte{}
 	for _, f := range found {
 		if f.Type().IsRegular() {
 			if out[f.Name()], err = os.ReadFile(filepath.Join(dir, f.Name())); err != nil {
-				n.l.t.Fatal(err)
+				t.Fatal(err)
 			}
 		}
 	}
 	return out
 }
 
-// crash ends the daemon so that its orderly end leaves nothing on disk.
-func (n *simNode) crash() {
-	n.l.t.Helper()
-	was := n.files()
-	n.stop()
-	for name := range n.files() {
-		os.Remove(filepath.Join(n.options().StateDir, name))
+// putBack makes dir what it was.
+func putBack(t *testing.T, dir string, was map[string][]byte) {
+	t.Helper()
+	for name := range readAll(t, dir) {
+		os.Remove(filepath.Join(dir, name))
 	}
 	for name, b := range was {
-		if err := os.WriteFile(filepath.Join(n.options().StateDir, name), b, 0o600); err != nil {
-			n.l.t.Fatal(err)
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
+}
+
+// crash ends the daemon so that its orderly end leaves nothing behind.
+func (n *simNode) crash() {
+	n.l.t.Helper()
+	state, run := n.files(), readAll(n.l.t, n.run())
+	n.stop()
+	putBack(n.l.t, n.options().StateDir, state)
+	putBack(n.l.t, n.run(), run)
 }
 
 const cbcSet = "transform-set T esp-aes 128 esp-sha256-hmac"

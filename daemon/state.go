@@ -18,8 +18,14 @@ import (
 	"getvpn/internal/sealed"
 )
 
-// marksDir is below the folder of the control socket: it ends with the boot.
-const marksDir = "state"
+// marks is a directory that ends with the boot, as the control socket beside it does; ""
+// when there is none.
+func (d *Daemon) marks() string {
+	if d.o.marks != "" || d.o.Socket == "" {
+		return d.o.marks
+	}
+	return strings.TrimSuffix(d.o.Socket, filepath.Ext(d.o.Socket)) + ".state"
+}
 
 // useState makes the key server keep its groups as c says, and forgets those that aren't
 // in it. Before groups are added. The caller holds the lock.
@@ -41,11 +47,7 @@ func (d *Daemon) useState(c *config.Config) error {
 		d.log.Warn("nothing here tells this machine from another: a copied state directory would be taken")
 	}
 	d.log.Info("key server state is sealed", "key", from, "machine", gen.Sources)
-	s := &sealed.Store{Files: ks.Disk{}, Key: k, Dir: d.o.StateDir, Machine: gen.Digest, Rand: d.random}
-	if d.o.Socket != "" {
-		s.Marks = filepath.Join(filepath.Dir(d.o.Socket), marksDir)
-	}
-	d.state.Use(s)
+	d.state.Use(&sealed.Store{Files: ks.Disk{}, Key: k, Dir: d.o.StateDir, Marks: d.marks(), Machine: gen.Digest, Rand: d.random})
 	return d.forgetState(keep)
 }
 

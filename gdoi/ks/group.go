@@ -116,12 +116,22 @@ func (g *Group) openLedger() error {
 	if _, err := io.ReadFull(g.s.o.Rand, fresh[:]); err != nil {
 		return err
 	}
-	l, _, err := OpenLedger(g.s.o.Files, LedgerPath(g.s.o.Dir, g.Name()), g.s.o.Machine, fresh, g.setup.SIDBits)
+	l, _, err := g.ledgerStore().Open(fresh, g.setup.SIDBits)
 	if err != nil {
 		return err
 	}
 	g.ledger = l
 	return nil
+}
+
+// ledgerStore is where the group's ledger is kept.
+func (g *Group) ledgerStore() LedgerStore {
+	o := &g.s.o
+	s := LedgerStore{Files: o.Files, Path: LedgerPath(o.Dir, g.Name()), Machine: o.Machine, Moment: o.Moment, Rand: o.Rand}
+	if o.Marks != "" {
+		s.Mark = LedgerPath(o.Marks, g.Name())
+	}
+	return s
 }
 
 // emptyRing has no keys; KEKs are counted on.

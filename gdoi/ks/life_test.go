@@ -19,6 +19,7 @@ import (
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
+	"getvpn/internal/machine"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -264,7 +265,8 @@ func newLifeWith(t *testing.T, setup *Setup, state Saver) *life {
 	l := &life{bench: b, air: &air{acks: map[[2]isakmp.Cookie]func(ike.Datagram){}, members: map[netip.AddrPort][]*fakeMember{}}}
 	bus := event.NewBus()
 	l.sub = bus.Subscribe("test", 100000)
-	b.s = NewServer(Options{Store: b.store, Events: bus, Rand: rand.Reader, Files: b.disk, Dir: "d", Machine: "m", Push: l.air, State: state})
+	b.s = NewServer(Options{Store: b.store, Events: bus, Rand: rand.Reader, Files: b.disk, Dir: "d", Marks: "run", Machine: "m", Push: l.air, State: state,
+		Moment: func() machine.Moment { return machine.Moment{RTC: 1} }})
 	l.add(t, setup)
 	return l
 }

@@ -17,6 +17,7 @@ import (
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
 	"getvpn/internal/clock"
+	"getvpn/internal/machine"
 	"getvpn/model"
 	"getvpn/model/event"
 )
@@ -49,11 +50,16 @@ type Options struct {
 	Rand   io.Reader // keys, nonces, SPIs
 	Files  Files
 	Dir    string // state directory
+	// Marks is a directory that ends with the boot. "": there is none, and groups with
+	// counter modes begin with new keys at each start.
+	Marks string
 	// Machine names the machine and its boot; see MachineGeneration.
 	Machine string
 	// Clock tells the time. Nil: the process's, which stands still while the machine
 	// is suspended.
 	Clock clock.Clock
+	// Moment reads the machine's clocks. Nil: as without Marks.
+	Moment func() machine.Moment
 	// Push sends rekeys and takes their acknowledgements. Nil: no rekeys are sent.
 	Push Sender
 	// State keeps groups over restarts. Nil: keys live in memory only.

@@ -7,8 +7,8 @@ package ks
 //	refused                   the same, and why is told: the file (another machine or key,
 //	                          damaged, rolled back), the group (another identity), the
 //	                          clock (set back over a reboot)
-//	Sender IDs unsure         the ledger wasn't closed in order, the machine was booted
-//	                          since, or their width has changed: new keys and a clean
+//	Sender IDs unsure         the ledger wasn't closed in order, or this may not be its
+//	                          last end, or their width has changed: new keys and a clean
 //	                          slate at once; members are told under the old KEK to come
 //	                          for them within a minute
 //	else                      same keys, same KEK, the next number; a rekey tells members
@@ -47,9 +47,9 @@ func (g *Group) resume() (bool, error) {
 	if err == nil && !ok || err == nil && !d.active() {
 		return false, nil
 	}
-	away, same := time.Duration(0), false
+	var away time.Duration
 	if err == nil {
-		away, same, err = g.away(&d)
+		away, err = g.away(&d)
 	}
 	if err == nil && d.Form != g.setup.form() {
 		err = errForm
@@ -59,7 +59,7 @@ func (g *Group) resume() (bool, error) {
 		d.zero()
 		return false, nil
 	}
-	l, why, err := g.resumeLedger(&d, same)
+	l, why, err := g.resumeLedger(&d)
 	if err != nil {
 		return false, err
 	}
@@ -93,17 +93,17 @@ func (d *durable) active() bool {
 // away is how long ago state was saved. In the same boot the boot clock says it, which
 // nobody can set; after a reboot the wall clock has to, and one that went back is
 // believed within a small slack only: keys would live longer than they may.
-func (g *Group) away(d *durable) (away time.Duration, sameBoot bool, err error) {
+func (g *Group) away(d *durable) (time.Duration, error) {
 	if d.Machine == g.s.o.Machine {
 		if e := g.s.o.Clock.Boot() - d.Boot; e >= 0 {
-			return e, true, nil
+			return e, nil
 		}
 	}
 	e := g.s.o.Clock.Now().Round(0).Sub(d.At)
 	if e < -clockSlack {
-		return 0, false, fmt.Errorf("%w: by %v", errClock, -e.Round(time.Second))
+		return 0, fmt.Errorf("%w: by %v", errClock, -e.Round(time.Second))
 	}
-	return max(0, e), false, nil
+	return max(0, e), nil
 }
 
 // shift moves the moments that keys depend on: what was saved under one wall clock is
@@ -137,25 +137,17 @@ func (d *durable) counted() bool {
 
 // resumeLedger opens the ledger of the saved keys, nil when the group needs none. why
 // says that its numbers can't be trusted, so that the keys can't either.
-func (g *Group) resumeLedger(d *durable, sameBoot bool) (l *Ledger, why string, err error) {
+func (g *Group) resumeLedger(d *durable) (l *Ledger, why string, err error) {
 	counted := d.counted()
 	if !counted && !g.needsSIDs() {
 		return nil, "", nil
 	}
-	l, same, err := OpenLedger(g.s.o.Files, LedgerPath(g.s.o.Dir, g.Name()), g.s.o.Machine, d.Generation, g.setup.SIDBits)
+	l, why, err = g.ledgerStore().Open(d.Generation, g.setup.SIDBits)
 	switch {
 	case err != nil:
 		return nil, "", err
-	case same:
-		return l, "", nil
-	case !counted:
+	case why != "" && !counted:
 		return l, "", l.Reset(d.Generation) // no number was given out under these keys
-	case d.SIDBits != g.setup.SIDBits:
-		why = "the width of Sender IDs was changed"
-	case !sameBoot:
-		why = "the machine was booted since"
-	default:
-		why = "the last end wasn't orderly"
 	}
 	return l, why, nil
 }

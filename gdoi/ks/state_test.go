@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 
 	"getvpn/gdoi"
 	"getvpn/internal/clock"
+	"getvpn/internal/machine"
 	"getvpn/internal/sealed"
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -47,6 +49,7 @@ type host struct {
 	key     *sealed.Key
 	machine string // generation
 	boot    string // machine and boot
+	blind   bool   // it has no hardware clock
 	dir     string
 	log     bytes.Buffer
 }
@@ -79,7 +82,7 @@ func (h *host) start(t *testing.T, setup *Setup) {
 	st := &State{}
 	st.Use(&sealed.Store{Files: h.files, Key: h.key, Dir: h.dir, Marks: filepath.Join(h.dir, "run"), Machine: h.machine, Rand: rand.Reader})
 	h.s = NewServer(Options{Store: h.store, Events: bus, Log: slog.New(slog.NewTextHandler(&h.log, nil)), Rand: rand.Reader,
-		Files: h.files, Dir: h.dir, Machine: h.boot, Clock: h.clock, Push: h.air, State: st})
+		Files: h.files, Dir: h.dir, Marks: filepath.Join(h.dir, "run"), Machine: h.boot, Moment: h.moment, Clock: h.clock, Push: h.air, State: st})
 	g, err := h.s.Add(setup)
 	if err != nil {
 		t.Fatal(err)
@@ -91,11 +94,28 @@ func (h *host) start(t *testing.T, setup *Setup) {
 	t.Cleanup(func() { cancel(); <-g.done })
 }
 
+// moment is the machine's clocks.
+func (h *host) moment() machine.Moment {
+	m := machine.Moment{Boot: h.clock.Boot(), Awake: h.clock.Awake(), Wall: h.clock.Now()}
+	if !h.blind {
+		m.RTC = time.Now().Add(h.clock.Boot() - h.clock.Awake()).Unix()
+	}
+	return m
+}
+
 // reboot is a machine that was off for d.
 func (h *host) reboot(d time.Duration, boot string) {
 	h.boot = boot
 	time.Sleep(d)
 	h.clock = clock.NewFake()
+	h.loseMarks()
+}
+
+// loseMarks empties /run.
+func (h *host) loseMarks() {
+	if f, ok := h.files.(removable); ok {
+		maps.DeleteFunc(f.m, func(p string, _ []byte) bool { return strings.HasPrefix(p, filepath.Join(h.dir, "run")+"/") })
+	}
 }
 
 // onHost runs f in a bubble with a host whose files are in memory.
@@ -394,8 +414,12 @@ func TestUnsureSenderIDs(t *testing.T) {
 		{"orderly", "", func(*host, *Setup) {}},
 		{"reboot", "booted since", func(h *host, _ *Setup) { h.reboot(time.Minute, "m 2") }},
 		{"width", "width", func(_ *host, s *Setup) { s.SIDBits = 16 }},
-		{"ledger lost", "wasn't orderly", func(h *host, _ *Setup) { delete(h.files.(removable).m, LedgerPath("d", "g")) }},
-		{"out of counter modes", "wasn't orderly", func(h *host, s *Setup) {
+		{"ledger lost", "no record", func(h *host, _ *Setup) { delete(h.files.(removable).m, LedgerPath("d", "g")) }},
+		{"marks lost", "mark of the last end is missing", func(h *host, _ *Setup) { h.loseMarks() }},
+		{"no hardware clock", "nothing here would tell", func(h *host, _ *Setup) { h.blind = true }},
+		{"suspended", "suspended", func(h *host, _ *Setup) { h.clock.Suspend(time.Minute) }},
+		{"clock set", "wall clock", func(h *host, _ *Setup) { h.clock.Step(time.Hour) }},
+		{"out of counter modes", "no record", func(h *host, s *Setup) {
 			s.Entries[0].Transform = cbc128
 			delete(h.files.(removable).m, LedgerPath("d", "g"))
 		}},

@@ -61,6 +61,12 @@ type Fake struct {
 // NewFake returns a clock of a machine that starts now.
 func NewFake() *Fake { return &Fake{start: time.Now()} }
 
+// NewFakeAt returns a clock of a machine that has run for boot, awake all the time, and
+// takes it to be wall now: one that was put back to an earlier moment.
+func NewFakeAt(boot time.Duration, wall time.Time) *Fake {
+	return &Fake{start: time.Now().Add(-boot), stepped: wall.Sub(time.Now())}
+}
+
 // Boot is the time since NewFake, and all of Suspend.
 func (f *Fake) Boot() time.Duration {
 	f.mu.Lock()
@@ -73,6 +79,16 @@ func (f *Fake) Now() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return time.Now().Add(f.suspended + f.stepped).Round(0)
+}
+
+// Awake is Boot without Suspend.
+func (f *Fake) Awake() time.Duration { return time.Since(f.start) }
+
+// Hardware is a clock that ran on through suspends and that nobody has set.
+func (f *Fake) Hardware() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Now().Add(f.suspended).Round(0)
 }
 
 // Suspend lets d pass as a suspended machine sees it: boot time and wall time go on,
