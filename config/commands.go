@@ -69,7 +69,7 @@ type command = grammar.Command[*builder]
 var fileGrammar = sync.OnceValues(func() (*grammar.Grammar[*builder], error) {
 	var all []command
 	for _, t := range [][]command{globalCommands(), isakmpCommands(), ipsecCommands(), groupCommands(), localCommands(),
-		mapCommands(), interfaceCommands(), aclCommands(), stateCommands(), keptCommands()} {
+		mapCommands(), interfaceCommands(), aclCommands(), stateCommands(), tagCommands(), keptCommands()} {
 		all = append(all, t...)
 	}
 	return grammar.New(modes, types, words, all)

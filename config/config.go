@@ -27,6 +27,7 @@ type Config struct {
 	Keepalive      Keepalive
 	Aggressive     bool       // crypto isakmp aggressive-mode enable: answer it; off by default
 	StateOff       bool       // crypto gdoi state off: a key server keeps no state over restarts
+	TagMask        uint32     // crypto gdoi tag mark mask: bits of a packet's mark that are its tag; 0: the default
 	Kept           []KeptLine // valid for the vendor, without meaning here: kept verbatim
 
 	// Source is the line of the file where an object was opened, for messages: keys

@@ -106,6 +106,7 @@ func genConfig(t *rapid.T) *Config {
 	c.Hostname = genName.Draw(t, "host")
 	c.DFBit = DFBit(rapid.IntRange(0, 2).Draw(t, "df"))
 	c.StateOff = rapid.Bool().Draw(t, "stateoff")
+	c.TagMask = rapid.SampledFrom([]uint32{0, 0xff, 0xff0000, 0xffff0000, 1 << 31}).Draw(t, "tagmask")
 	c.Logging.Console = rapid.Bool().Draw(t, "console")
 	if rapid.Bool().Draw(t, "loghost") {
 		c.Logging.Hosts = []LogHost{{genAddr4(t), rapid.Uint16Range(1, 65535).Draw(t, "port")}}

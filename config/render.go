@@ -31,6 +31,7 @@ func Render(c *Config) string {
 	p.isakmp(c)
 	p.ipsec(c)
 	p.state(c)
+	p.tagMask(c)
 	for i := range c.Groups {
 		p.group(&c.Groups[i])
 	}

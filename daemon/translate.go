@@ -162,7 +162,7 @@ func interfaceSettings(c *config.Config, addrs addresses) map[string]dataplane.I
 	for _, i := range c.Interfaces {
 		if i.CryptoMap != "" {
 			out[i.Name] = dataplane.InterfaceSettings{MapName: i.CryptoMap, LocalAddr: addrs.of(i.Name, true),
-				AdjustMSS: i.AdjustMSS, ClearDF: c.DFBit == config.DFClear}
+				AdjustMSS: i.AdjustMSS, ClearDF: c.DFBit == config.DFClear, TagMask: c.TagMask}
 		}
 	}
 	return out

@@ -392,9 +392,13 @@ func (s *site) inject(part, dev string, frames [][]byte) {
 	})
 }
 
+// patience is how long a state is waited for at least: the machine may be busy.
+const patience = 30 * time.Second
+
 // until waits for a state.
 func until(t *testing.T, what string, limit time.Duration, f func() bool) {
 	t.Helper()
+	limit = max(limit, patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(limit); !f(); <-tick.C {

@@ -4,9 +4,7 @@ package dataplane_test
 // IPv6, traceroute and routed multicast.
 
 import (
-	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -72,55 +70,15 @@ func TestTwoGroupsAndTwoInterfaces(t *testing.T) {
 	s.noneInClear()
 }
 
-// stream sends n numbered datagrams at a rate from h1, and says when it is done.
-func (s *site) stream(to string, n, rate int) chan error {
-	tx, done := s.listenUDP("h1", "10.1.1.10:0"), make(chan error, 1)
-	go func() {
-		dst := netip.MustParseAddrPort(to)
-		b := make([]byte, 200)
-		for i, start := 0, time.Now(); i < n; i++ {
-			if w := time.Until(start.Add(time.Duration(i) * time.Second / time.Duration(rate))); w > 0 {
-				time.Sleep(w)
-			}
-			binary.BigEndian.PutUint32(b, uint32(i))
-			if _, err := tx.WriteToUDPAddrPort(b, dst); err != nil {
-				done <- err
-				return
-			}
-		}
-		done <- nil
-	}()
-	return done
-}
-
-// inOrder reads n numbered datagrams, each once and in order.
-func inOrder(rx *net.UDPConn, n int) error {
-	b := make([]byte, 300)
-	for want := range n {
-		rx.SetReadDeadline(time.Now().Add(3 * time.Second))
-		if _, err := rx.Read(b); err != nil {
-			return fmt.Errorf("after %d of %d datagrams: %w", want, n, err)
-		}
-		if got := int(binary.BigEndian.Uint32(b)); got != want {
-			return fmt.Errorf("datagram %d where %d should be", got, want)
-		}
-	}
-	rx.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if _, err := rx.Read(b); err == nil {
-		return fmt.Errorf("more than %d datagrams", n)
-	}
-	return nil
-}
-
 // The list changes up to forty times under 2000 packets a second, at one gateway after the
 // other: what both lists protect loses nothing and never shows in clear.
 func TestPolicySwapUnderLoad(t *testing.T) {
 	s := newSite(t, topology.Options{}, nil)
 	const n, rate = 6000, 2000
 	rx := s.listenUDP("h2", "10.2.2.10:9000")
-	done := s.stream("10.2.2.10:9000", n, rate)
-	got := make(chan error, 1)
-	go func() { got <- inOrder(rx, n) }()
+	var f flight
+	got := inOrderLater(rx, n, &f)
+	done := s.stream("10.2.2.10:9000", n, rate, &f)
 	wide := func(p static.Policy) static.Policy {
 		p.Deny = [][2]netip.Prefix{{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("10.2.2.0/24")}}
 		p.Permit = [][2]netip.Prefix{{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
@@ -301,24 +259,15 @@ func TestRoutedMulticast(t *testing.T) {
 	route("gm2", "wan", "lan")
 	route("gm3", "wan", "lan")
 	run := func(bind, group string, n, rate int) {
+		var f flight
 		var got []chan error
 		for _, h := range []string{"h2", "h3"} {
-			rx, c := s.listenUDP(h, netip.AddrPortFrom(netip.MustParseAddr(group), 9000).String()), make(chan error, 1)
-			go func() { c <- inOrder(rx, n) }()
-			got = append(got, c)
+			rx := s.listenUDP(h, netip.AddrPortFrom(netip.MustParseAddr(group), 9000).String())
+			got = append(got, inOrderLater(rx, n, &f))
 		}
-		dst := netip.AddrPortFrom(netip.MustParseAddr(group), 9000).String()
-		tx := s.multicastSender("h1", bind)
-		start := time.Now()
-		b := make([]byte, 200)
-		for i := range n {
-			if w := time.Until(start.Add(time.Duration(i) * time.Second / time.Duration(rate))); w > 0 {
-				time.Sleep(w)
-			}
-			binary.BigEndian.PutUint32(b, uint32(i))
-			if _, err := tx.WriteToUDPAddrPort(b, netip.MustParseAddrPort(dst)); err != nil {
-				t.Fatal(err)
-			}
+		to := netip.AddrPortFrom(netip.MustParseAddr(group), 9000)
+		if err := numbered(s.multicastSender("h1", bind), to, n, rate, func(int) int { return 200 }, &f); err != nil {
+			t.Fatal(err)
 		}
 		for i, c := range got {
 			if err := <-c; err != nil {

@@ -87,7 +87,7 @@ func TestReplayedByTheCore(t *testing.T) {
 		return err
 	})
 	defer unix.Close(fd)
-	if err := <-s.stream("10.2.2.10:9000", 1, 1000); err != nil {
+	if err := <-s.stream("10.2.2.10:9000", 1, 1000, &flight{}); err != nil {
 		t.Fatal(err)
 	}
 	var esp []byte
@@ -299,9 +299,9 @@ func TestInstall200RekeysUnderLoad(t *testing.T) {
 	s := newSite(t, topology.Options{}, timed(100, 0))
 	const n, rate, rekeys = 8000, 1000, 200
 	rx := s.listenUDP("h2", "10.2.2.10:9000")
-	sent := s.stream("10.2.2.10:9000", n, rate)
-	done := make(chan error, 1)
-	go func() { done <- inOrder(rx, n) }()
+	var f flight
+	done := inOrderLater(rx, n, &f)
+	sent := s.stream("10.2.2.10:9000", n, rate, &f)
 	spi := func(i int) uint32 { return 0x1000 + uint32(i) }
 	for i := 1; i <= rekeys; i++ {
 		for _, g := range []int{1, 0} { // gm2 receives the new one before gm1 sends with it
