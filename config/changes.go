@@ -130,15 +130,15 @@ var changes = []Row{
 
 	// A member's side.
 	{Name: "member-servers", Change: "key servers of this member", When: AtRegistration,
-		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberServers},
-	{Name: "member-map", Change: "where this member is attached, its own lists, fail-close", When: AtRegistration,
-		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberMap},
-	{Name: "member-source", Change: "interface that registration leaves from", When: AtRegistration,
-		Text: "this member registers again from there", effects: Effects{Restart: true}, find: memberSource},
-	{Name: "member-passive", Change: "passive", When: AtRegistration,
-		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberPassive},
-	{Name: "member-client", Change: "what this member accepts and does", When: AtRegistration,
-		Text: "this member registers again; keys in force stay until it has newer ones", effects: Effects{Restart: true}, find: memberClient},
+		Text: "the next registration asks the new list, at once if the last one failed; keys and registration stay", find: memberServers},
+	{Name: "member-map", Change: "where this member is attached, its own lists, fail-close", When: AtOnce,
+		Text: "counts for packets from now on; keys and registration stay", find: memberMap},
+	{Name: "member-source", Change: "interface that registration leaves from", When: AtOnce,
+		Text: "this member registers again from there; keys in force stay until it has newer ones", effects: Effects{Reregister: true}, find: memberSource},
+	{Name: "member-passive", Change: "passive", When: AtOnce,
+		Text: "counts for packets from now on, over crypto gdoi gm ipsec direction; keys and registration stay", find: memberPassive},
+	{Name: "member-client", Change: "what this member accepts and does", When: AtOnce,
+		Text: "what it accepts counts from the next registration or rekey on, the rest at once; keys and registration stay", find: memberClient},
 
 	// What isn't of a group.
 	{Name: "psk-member", Change: "pre-shared keys of a member", Guide: "table 2 l.1203", When: AtRegistration,

@@ -73,6 +73,7 @@ func memberSource(p *pair) []hit {
 			if a.source != "" {
 				return a.source
 			}
+			return a.iface
 		}
 		return ""
 	}

@@ -19,7 +19,7 @@ type Effects struct {
 	// AfterClear: something waits for clear crypto gdoi at the key server and members.
 	AfterClear bool
 	// Reregister: no rekey can say it. All TEKs and the KEK are deleted and members
-	// register again (Sender IDs begin anew).
+	// register again (Sender IDs begin anew). Of a member: it registers again.
 	Reregister bool
 	// Restart: it is another group from now on (identity, wire forms, role). Members
 	// of the old one aren't told.

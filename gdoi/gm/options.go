@@ -119,11 +119,21 @@ func (a Accept) check(o *policy.Offer) (item string, err error) {
 		}
 	}
 	for i := range o.TEKs {
-		if len(a.Transforms) > 0 && !slices.Contains(a.Transforms, o.TEKs[i].Transform) {
-			return "", &policy.RejectError{Reason: "transform " + policy.TransformText(o.TEKs[i].Transform) + "isn't acceptable (client transform-sets)"}
+		if len(a.Transforms) > 0 && !slices.ContainsFunc(a.Transforms, func(t ipsec.Transform) bool { return sameTransform(t, o.TEKs[i].Transform) }) {
+			return "", &policy.RejectError{Reason: "transform " + policy.TransformText(o.TEKs[i].Transform) + " isn't acceptable (client transform-sets)"}
 		}
 	}
 	return "", nil
+}
+
+// sameTransform takes the two ways to write the whole ICV of AES-GCM for one.
+func sameTransform(a, b ipsec.Transform) bool {
+	for _, t := range []*ipsec.Transform{&a, &b} {
+		if t.Cipher == ipsec.CipherAESGCM && t.ICVLen == 0 {
+			t.ICVLen = 16
+		}
+	}
+	return a == b
 }
 
 // hashOf is the hash of the signatures: ECDSA implies its own (RFC 6407 §5.3.6).
