@@ -132,7 +132,7 @@ func (d *Daemon) Act(a cli.Action, by cli.Caller) error {
 	case cli.ActClearSA:
 		only = need(len(members), "member")
 		for _, m := range members {
-			m.Clear()
+			m.ClearSAs()
 		}
 	case cli.ActClearISAKMP:
 		errs = append(errs, d.clearISAKMP(a.Conn))

@@ -144,8 +144,10 @@ func (m *Member) reinstall(now time.Time) {
 // requests takes up what was asked from outside.
 func (m *Member) requests() {
 	m.mu.Lock()
-	cleared, near, turn, replay, errs, slept := m.clear, m.seqNear, m.turn, m.replay, m.errs, m.slept
-	m.clear, m.seqNear, m.turn, m.replay, m.errs, m.slept = false, map[uint32]bool{}, nil, false, map[DataErrorKind]bool{}, 0
+	cleared, again := m.clear, m.renewed
+	near, turn, replay, errs, slept := m.seqNear, m.turn, m.replay, m.errs, m.slept
+	m.clear, m.renewed = false, false
+	m.seqNear, m.turn, m.replay, m.errs, m.slept = map[uint32]bool{}, nil, false, map[DataErrorKind]bool{}, 0
 	m.mu.Unlock()
 	now := m.now()
 	if slept > 0 {
@@ -163,7 +165,7 @@ func (m *Member) requests() {
 	if len(errs) > 0 {
 		m.recover(now)
 	}
-	again := false
+	renewed := again
 	if cleared {
 		m.o.Events.Emit(event.GMClearRegister{Group: m.o.Group.Name})
 		m.forget()
@@ -181,7 +183,7 @@ func (m *Member) requests() {
 	}
 	if m.running { // the running attempt began before the request
 		m.mu.Lock()
-		m.clear = m.clear || cleared
+		m.clear, m.renewed = m.clear || cleared, m.renewed || renewed
 		m.mu.Unlock()
 		return
 	}

@@ -201,6 +201,42 @@ func TestClearWithoutKeyServer(t *testing.T) {
 	}
 }
 
+// "clear crypto sa" registers again and never leads back to fail-close by itself: with no
+// key server in reach keys stay to their end, and then "client fail-close revert" says
+// what is next, as without it.
+func TestClearSAsWithoutKeyServer(t *testing.T) {
+	for _, revert := range []bool{false, true} {
+		live(t, func(t *testing.T) {
+			s := newServer(t, 24*time.Hour)
+			s.tek(300, 20*time.Minute)
+			w := newWorld(t, s, func(o *Options) {
+				o.Attach[0].FailClose.Active, o.Group.Client.Revert = true, revert
+			})
+			w.m.ClearSAs()
+			synctest.Wait()
+			if s.registrations() != 2 || w.plane.sending() != 300 {
+				t.Errorf("revert %v: %d registrations, sends with %d", revert, s.registrations(), w.plane.sending())
+			}
+			s.setDown(true)
+			w.records()
+			w.m.ClearSAs()
+			w.at(19 * time.Minute)
+			if p := w.plane.policy(); p.State != ipsec.Registered || w.plane.sending() != 300 || s.registrations() < 6 {
+				t.Errorf("revert %v: %d registrations, %+v", revert, s.registrations(), p)
+			}
+			w.at(22 * time.Minute)
+			if p := w.plane.policy(); revert != (p.State == ipsec.Unregistered) {
+				t.Errorf("revert %v: when keys have ended: %+v", revert, p)
+			}
+			ev := w.records()
+			cleared, _ := has[event.GMClearRegister](ev)
+			if n, _ := has[event.GMPolicyCleanup](ev); cleared != 0 || (n == 1) != revert {
+				t.Errorf("revert %v: %d cleanups, %d clears", revert, n, cleared)
+			}
+		})
+	}
+}
+
 // Errors of the dataplane: the next server of the list, at a random moment, at most
 // once an interval.
 func TestRecoveryCheck(t *testing.T) {

@@ -31,6 +31,7 @@ type Member struct {
 
 	mu      sync.Mutex
 	clear   bool
+	renewed bool            // new SAs are asked for
 	seqNear map[uint32]bool // SPIs reported and not yet handled
 	// restored says how a restored machine was noticed; empty: it wasn't.
 	restored string
@@ -246,6 +247,17 @@ func (m *Member) open(policies []ipsec.GroupPolicy) []ipsec.GroupPolicy {
 func (m *Member) Clear() {
 	m.mu.Lock()
 	m.clear = true
+	m.mu.Unlock()
+	m.poke()
+}
+
+// ClearSAs is the operator's "clear crypto sa": the member registers again at once. What
+// it holds stays in use until the new SAs are there, and if no key server answers it
+// stays to its end: unlike Clear it leads back to fail-close in no other case than
+// without it.
+func (m *Member) ClearSAs() {
+	m.mu.Lock()
+	m.renewed = true
 	m.mu.Unlock()
 	m.poke()
 }

@@ -117,7 +117,7 @@ func (m *Member) retime(now time.Time) {
 // again picks up a request that came during the attempt.
 func (m *Member) again() {
 	m.mu.Lock()
-	pending := m.clear || len(m.seqNear) > 0 || m.slept > 0
+	pending := m.clear || m.renewed || len(m.seqNear) > 0 || m.slept > 0
 	m.mu.Unlock()
 	if pending {
 		m.poke()
