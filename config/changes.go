@@ -142,8 +142,9 @@ var changes = []Row{
 
 	// What isn't of a group.
 	{Name: "psk-member", Change: "pre-shared keys of a member", Guide: "table 2 l.1203", When: AtRegistration,
-		Text: "the new key counts when this member registers again", find: pskMember},
-	{Name: "psk", Change: "pre-shared keys", Guide: "table 2 l.1160", When: AtOnce, Text: "the new key counts for registrations from now on", find: pskServer},
+		Text: "the new key counts for the next phase 1; keys that this member has and ISAKMP SAs that exist stay", find: pskMember},
+	{Name: "psk", Change: "pre-shared keys", Guide: "table 2 l.1160", When: AtOnce,
+		Text: "the new key counts for the next phase 1; ISAKMP SAs that exist stay (clear crypto isakmp ends them)", find: pskServer},
 	{Name: "profile-added", Change: "a new IPsec profile", Guide: "table 2 l.1215", When: AtOnce, Text: "nothing until an sa ipsec names it", find: profileAdded},
 	{Name: "isakmp-policy", Change: "ISAKMP policies", Guide: "table 2 l.1221", When: AtOnce, Text: "counts for the next phase 1; SAs that exist stay", find: isakmpPolicy},
 }

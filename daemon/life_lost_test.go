@@ -223,7 +223,7 @@ func TestRestartOfTheKeyServer(t *testing.T) {
 					t.Fatal("no KEK")
 				}
 				t.Logf("same KEK: %v", k.SPI == old.SPI)
-				if n := ks.served().Members.Len(); n != 3 {
+				if n := len(ks.listed()); n != 3 {
 					t.Errorf("%d members", n)
 				}
 			})
@@ -249,11 +249,11 @@ func TestCrowdAfterARestartWithoutState(t *testing.T) {
 		l.run(30 * time.Second)
 		ks.start()
 		l.run(time.Until(end) - 30*time.Second)
-		if n := ks.served().Members.Len(); n != 30 {
+		if n := len(ks.listed()); n != 30 {
 			t.Errorf("%d of 30 registered 30 s before the end", n)
 		}
 		seconds := map[int64]int{}
-		for m := range ks.served().Members.All() {
+		for _, m := range ks.listed() {
 			seconds[m.Registered.Unix()]++
 		}
 		if len(seconds) < 15 {

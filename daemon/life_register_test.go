@@ -32,7 +32,7 @@ func TestThreeHoursByRegistrationAloneLoseNothing(t *testing.T) {
 				t.Errorf("%s registered %d times", g.name, n)
 			}
 		}
-		if n := ks.served().Members.Len(); n != 3 {
+		if n := len(ks.listed()); n != 3 {
 			t.Errorf("%d members at the key server", n)
 		}
 		if p := l.rekeys(begin); len(p) != 0 {

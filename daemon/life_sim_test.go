@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"getvpn/cli"
+	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/clock"
 	"getvpn/internal/machine"
@@ -55,7 +57,8 @@ type simNode struct {
 	l     *life
 	name  string
 	addr  netip.Addr
-	site  *sim.Site // nil: a key server
+	lo0   netip.Addr // of another interface: 203.0.113.N
+	site  *sim.Site  // nil: a key server
 	clock *clock.Fake
 	d     *Daemon // nil: it is down
 	out   *bytes.Buffer
@@ -132,7 +135,7 @@ func (l *life) rekeys(since time.Time) (out []push) {
 
 func (l *life) isKS(a netip.Addr) bool {
 	for _, n := range l.nodes {
-		if n.addr == a {
+		if n.addr == a || n.lo0 == a {
 			return n.site == nil
 		}
 	}
@@ -166,8 +169,12 @@ func (l *life) crowd(n int, conf string) (out []*simNode) {
 func (l *life) node(name, addr, conf string, member bool) *simNode {
 	l.t.Helper()
 	n := &simNode{l: l, name: name, addr: netip.MustParseAddr(addr), clock: clock.NewFake(), out: &bytes.Buffer{}}
+	a := n.addr.As4()
+	n.lo0 = netip.AddrFrom4([4]byte{203, 0, 113, a[3]})
+	if !member {
+		n.lo0 = netip.AddrFrom4([4]byte{203, 0, 113, 200 + a[3]})
+	}
 	if member {
-		a := n.addr.As4()
 		s, err := l.core.Site(name, n.clock, netip.AddrFrom4([4]byte{10, 0, a[3], 1}))
 		if err != nil {
 			l.t.Fatal(err)
@@ -209,8 +216,8 @@ func (n *simNode) start() {
 }
 
 func (n *simNode) options() Options {
-	return Options{ConfigFile: n.file(), StateDir: filepath.Join(n.l.dir, n.name), Console: n.out, addrs: fixedAddr(n.addr),
-		listen: host(n.l.net, n.addr), openPlane: func(o dataplane.Options) (Plane, error) { return n.site.Open(o), nil },
+	return Options{ConfigFile: n.file(), StateDir: filepath.Join(n.l.dir, n.name), Console: n.out, addrs: simAddrs{n},
+		listen: n.listen, openPlane: func(o dataplane.Options) (Plane, error) { return n.site.Open(o), nil },
 		clock: n.clock, joiner: simJoiner{n}, marks: n.run(), moment: n.moment}
 }
 
@@ -221,6 +228,32 @@ func (n *simNode) run() string { return filepath.Join(n.l.dir, n.name+".run") }
 func (n *simNode) moment() machine.Moment {
 	return machine.Moment{Boot: n.clock.Boot(), Awake: n.clock.Awake(), Wall: n.clock.Now(), RTC: n.clock.Hardware().Unix()}
 }
+
+// listen opens sockets on both addresses.
+func (n *simNode) listen(l netip.AddrPort) (ike.PacketConn, error) {
+	c, err := memnet.As[ike.Datagram](n.l.net.Listen(l, n.addr, n.lo0))
+	return everywhere{c, l}, err
+}
+
+// everywhere is a socket of all addresses, which says so, as the system's do.
+type everywhere struct {
+	memnet.Socket[ike.Datagram]
+	at netip.AddrPort
+}
+
+func (e everywhere) LocalAddr() netip.AddrPort { return e.at }
+
+// simAddrs are a node's: lo0 has one of its own, all other interfaces share one.
+type simAddrs struct{ n *simNode }
+
+func (a simAddrs) of(iface string, _ bool) netip.Addr {
+	if iface == "lo0" {
+		return a.n.lo0
+	}
+	return a.n.addr
+}
+func (a simAddrs) all() []netip.Addr                   { return []netip.Addr{a.n.addr, a.n.lo0} }
+func (a simAddrs) watch(<-chan struct{}, func()) error { return nil }
 
 // simJoiner makes a node hear multicast groups.
 type simJoiner struct{ n *simNode }
@@ -263,13 +296,44 @@ func (n *simNode) restart(pause time.Duration) {
 // configure enters lines in configuration mode and leaves it.
 func (n *simNode) configure(lines string) {
 	n.l.t.Helper()
+	n.enter(lines)()
+}
+
+// enter enters lines in configuration mode; leave leaves it.
+func (n *simNode) enter(lines string) (leave func()) {
+	n.l.t.Helper()
 	x := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"})
-	for _, line := range append(append([]string{"configure terminal"}, strings.Split(strings.TrimRight(lines, "\n"), "\n")...), "end") {
+	run := func(line string) {
+		n.l.t.Helper()
+		if out, err := x.Run(line, cli.Options{}); err != nil {
+			n.l.t.Fatalf("%s: %s: %v %s", n.name, line, err, out)
+		}
+		synctest.Wait()
+	}
+	run("configure terminal")
+	for _, line := range strings.Split(strings.TrimRight(lines, "\n"), "\n") {
+		run(line)
+	}
+	return func() { n.l.t.Helper(); run("end") }
+}
+
+// refused enters lines that can't be applied and returns what is said when
+// configuration mode is left.
+func (n *simNode) refused(lines string) string {
+	n.l.t.Helper()
+	x := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"})
+	for _, line := range append([]string{"configure terminal"}, strings.Split(strings.TrimRight(lines, "\n"), "\n")...) {
 		if out, err := x.Run(line, cli.Options{}); err != nil {
 			n.l.t.Fatalf("%s: %s: %v %s", n.name, line, err, out)
 		}
 	}
+	out, err := x.Run("end", cli.Options{})
+	if err == nil {
+		n.l.t.Errorf("%s: applied:\n%s\n%s", n.name, lines, out)
+		return out
+	}
 	synctest.Wait()
+	return out + err.Error()
 }
 
 // edit replaces text that must be there, pair by pair.
@@ -353,6 +417,9 @@ func (n *simNode) served() model.KSGroup {
 	return model.KSGroup{}
 }
 
+// listed are the members that a key server lists.
+func (n *simNode) listed() []*model.Member { return slices.Collect(n.served().Members.All()) }
+
 func (n *simNode) member() model.GMGroup {
 	for _, g := range n.d.store.Load().Members {
 		if g.Name == "G" {
@@ -360,6 +427,20 @@ func (n *simNode) member() model.GMGroup {
 		}
 	}
 	return model.GMGroup{}
+}
+
+// joins lets the member register again at once and reports whether it did, with whom.
+func (n *simNode) joins() (with netip.Addr, ok bool) {
+	n.l.t.Helper()
+	begin := time.Now()
+	n.command("clear crypto gdoi")
+	for range 60 {
+		n.l.run(time.Second)
+		if done := told[event.GMRegistrationComplete](n, begin); len(done) > 0 {
+			return done[len(done)-1].KS, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // told are the events of type E since t.

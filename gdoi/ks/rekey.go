@@ -266,21 +266,21 @@ func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 			}
 			l.members = append(l.members, m)
 			if !l.multicast.IsValid() {
-				l.to = append(l.to, target{m.path, m.local, m.slot})
+				l.to = append(l.to, target{m.path, g.source(m), m.slot})
 			}
 		}
 	}
 	for _, l := range legs {
 		if l.multicast.IsValid() {
-			l.to = []target{{l.multicast, g.source(l.members), nil}}
+			l.to = []target{{l.multicast, g.source(l.members...), nil}}
 		}
 	}
 	slices.SortFunc(legs, func(a, b *leg) int { return int(a.ord) - int(b.ord) })
 	return legs, fresh
 }
 
-// source is the address that rekeys come from.
-func (g *Group) source(of []*member) netip.Addr {
+// source is the address that rekeys to these members come from.
+func (g *Group) source(of ...*member) netip.Addr {
 	if a := g.setup.Group.Local.Address; a.IsValid() {
 		return a
 	}
@@ -297,10 +297,10 @@ func (g *Group) tell(r *round, l *leg) {
 	}
 	r.told = true
 	if l.multicast.IsValid() {
-		g.note(event.KSSendMcastRekey{Mode: r.mode, Group: g.Name(), KS: g.source(l.members), Mcast: l.multicast.Addr(), Seq: l.seq})
+		g.note(event.KSSendMcastRekey{Mode: r.mode, Group: g.Name(), KS: g.source(l.members...), Mcast: l.multicast.Addr(), Seq: l.seq})
 		return
 	}
-	g.note(event.KSSendUnicastRekey{Mode: r.mode, Group: g.Name(), KS: g.source(l.members), Seq: l.seq})
+	g.note(event.KSSendUnicastRekey{Mode: r.mode, Group: g.Name(), KS: g.source(l.members...), Seq: l.seq})
 }
 
 // run hands a transmission to a worker.

@@ -198,6 +198,28 @@ func (p *Plane) seal(buf []byte, n int, r *ipsec.Rule) (esp []byte, spi uint32, 
 	return buf[start : start+n], spi, ipsec.DropNone
 }
 
+// spend takes numbers in batches, as a sealer does.
+func (p *Plane) spend(group string, n int) (granted int) {
+	for i := range p.groups {
+		g := &p.groups[i]
+		k := slices.IndexFunc(g.Entries, func(e ipsec.Entry) bool { return e.ACE.Action == ipsec.Permit })
+		if g.Group != group || k < 0 || p.spis[g.Entries[k].SPI] == nil {
+			continue
+		}
+		x := p.spis[g.Entries[k].SPI]
+		for granted < n {
+			got, why := x.seal.Reserve(min(n-granted, 1<<16))
+			if granted += got; why != ipsec.DropNone {
+				break
+			}
+		}
+		if x.sa.TakeNearEnd() {
+			p.notify(dataplane.Notice{Kind: dataplane.SeqNearEnd, Group: g.Group, Interface: g.Interface, SPI: g.Entries[k].SPI})
+		}
+	}
+	return granted
+}
+
 // open opens an ESP packet and judges what was inside.
 func (p *Plane) open(ip []byte, e *ipsec.ESPPacket) ([]byte, ipsec.DropReason) {
 	x := p.spis[e.SPI]

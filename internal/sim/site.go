@@ -82,6 +82,17 @@ func (s *Site) Send(ip []byte, flow int) Fate {
 	return s.drop("out", why, 0)
 }
 
+// Spend uses up n sequence numbers of the SA that the group's first permit is sent with,
+// as n packets would, and returns how many there were.
+func (s *Site) Spend(group string, n int) (granted int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plane == nil {
+		return 0
+	}
+	return s.plane.spend(group, n)
+}
+
 // transmit puts an IP packet on the wire.
 func (s *Site) transmit(ip []byte) {
 	f, _, _ := ipsec.ParseFlow(ip)

@@ -111,6 +111,12 @@ func (t *Traffic) Stop() {
 
 // Send sends one packet of a flow.
 func (t *Traffic) Send(flow int) Fate {
+	fate, _ := t.send(flow)
+	return fate
+}
+
+// send returns the packet's number too.
+func (t *Traffic) send(flow int) (Fate, uint64) {
 	t.mu.Lock()
 	f := t.l[flow]
 	n := f.next
@@ -118,21 +124,18 @@ func (t *Traffic) Send(flow int) Fate {
 	f.sent++
 	f.open[n] = time.Now()
 	t.mu.Unlock()
-	return f.From.Send(packet(&f.Flow, uint32(flow), n), flow)
+	return f.From.Send(packet(&f.Flow, uint32(flow), n), flow), n
 }
 
 // Probe sends one packet of a flow and says what became of it at its sender and whether
 // it arrived.
 func (t *Traffic) Probe(flow int) (fate Fate, arrived bool) {
-	t.mu.Lock()
-	f := t.l[flow]
-	was := f.got
-	t.mu.Unlock()
-	fate = t.Send(flow)
+	fate, n := t.send(flow)
 	time.Sleep(flight)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return fate, f.got > was
+	_, open := t.l[flow].open[n]
+	return fate, !open
 }
 
 const magic = "sim1"
