@@ -1,8 +1,8 @@
 package lab
 
-// A bad network: a node between a member and the core that delays, loses, duplicates
-// and reorders frames. The kernel at hand has no netem; and a seed makes every run
-// the same sequence of decisions.
+// A bad network: a node between a member, or the key server, and the core that
+// delays, loses, duplicates and reorders frames. The kernel at hand has no netem; and a
+// seed makes every run the same sequence of decisions.
 
 import (
 	"container/heap"
@@ -43,15 +43,26 @@ type Relay struct {
 
 // Relay replaces member n's link to the core by one through a relay, and starts it.
 func (l *Lab) Relay(n int, imp Impairment) (*Relay, error) {
-	node, gm := fmt.Sprintf("r%d", n), fmt.Sprintf("gm%d", n)
-	if _, err := l.Run(gm, "ip", "link", "del", "wan"); err != nil {
+	near := end{fmt.Sprintf("gm%d", n), "wan", WAN(n) + "/24", fmt.Sprintf("2001:db8:16:%d::2/64", n)}
+	far := end{"core", Core(n), fmt.Sprintf("172.16.%d.1/24", n), fmt.Sprintf("2001:db8:16:%d::1/64", n)}
+	return l.relay(fmt.Sprintf("r%d", n), near, far, imp, func() error { return l.memberRoutes(n) })
+}
+
+// RelayKeyServer is Relay for the key server's link: its multicast routes must come
+// later.
+func (l *Lab) RelayKeyServer(imp Impairment) (*Relay, error) {
+	near, far := keyServerLink()
+	return l.relay("rk", near, far, imp, l.keyServerRoutes)
+}
+
+// relay replaces the link between two ends; routes are set again.
+func (l *Lab) relay(node string, near, far end, imp Impairment, routes func() error) (*Relay, error) {
+	if _, err := l.Run(near.node, "ip", "link", "del", near.dev); err != nil {
 		return nil, err
 	}
 	if err := l.addNode(node); err != nil {
 		return nil, err
 	}
-	near := end{gm, "wan", WAN(n) + "/24", fmt.Sprintf("2001:db8:16:%d::2/64", n)}
-	far := end{"core", Core(n), fmt.Sprintf("172.16.%d.1/24", n), fmt.Sprintf("2001:db8:16:%d::1/64", n)}
 	for _, pair := range []struct {
 		e   end
 		dev string
@@ -61,7 +72,7 @@ func (l *Lab) Relay(n int, imp Impairment) (*Relay, error) {
 			return nil, err
 		}
 	}
-	if err := l.memberRoutes(n); err != nil {
+	if err := routes(); err != nil {
 		return nil, err
 	}
 	if imp.Hold == 0 {

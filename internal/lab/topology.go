@@ -102,11 +102,10 @@ func (l *Lab) topology() error {
 	if err := l.addNode("ks"); err != nil {
 		return err
 	}
-	if err := l.link(end{"ks", "e0", "172.16.8.2/24", "2001:db8:16:8::2/64"},
-		end{"core", "k1", "172.16.8.1/24", "2001:db8:16:8::1/64"}); err != nil {
+	if err := l.link(keyServerLink()); err != nil {
 		return err
 	}
-	if err := l.batch("ks", "route add default via 172.16.8.1", "route add ::/0 via 2001:db8:16:8::1"); err != nil {
+	if err := l.keyServerRoutes(); err != nil {
 		return err
 	}
 	for n := 1; n <= l.Members; n++ {
@@ -115,6 +114,15 @@ func (l *Lab) topology() error {
 		}
 	}
 	return nil
+}
+
+// keyServerLink is the link between the key server and the core.
+func keyServerLink() (ks, core end) {
+	return end{"ks", "e0", KeyServer + "/24", "2001:db8:16:8::2/64"}, end{"core", "k1", "172.16.8.1/24", "2001:db8:16:8::1/64"}
+}
+
+func (l *Lab) keyServerRoutes() error {
+	return l.batch("ks", "route replace default via 172.16.8.1", "route replace ::/0 via 2001:db8:16:8::1")
 }
 
 // member adds gmN and hN.

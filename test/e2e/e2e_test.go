@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +30,18 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// together is how many labs run at once: they wait far more than they compute.
+const together = "4"
+
 func setUp(m *testing.M) (int, error) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", together); err != nil {
+			return 1, err
+		}
+	}
 	if os.Geteuid() != 0 {
 		return m.Run(), nil // every test skips
 	}
@@ -206,6 +218,7 @@ type member struct {
 	psk   string
 	group int
 	open  bool // without fail-close
+	mss   int  // of TCP through it; 0: as hosts like
 }
 
 func gmConf(n int, m member) string {
@@ -222,6 +235,10 @@ func gmConf(n int, m member) string {
 	if m.open {
 		failClose = ""
 	}
+	mss := ""
+	if m.mss != 0 {
+		mss = fmt.Sprintf(" ip tcp adjust-mss %d\n", m.mss)
+	}
 	return fmt.Sprintf(`hostname gm%d
 %scrypto isakmp key %s address %s
 crypto gdoi group G
@@ -230,12 +247,12 @@ crypto gdoi group G
 %scrypto map M 10 gdoi
  set group G
 interface wan
- crypto map M
+%s crypto map M
 ip access-list extended UNREG
  deny tcp any any eq 22
  deny tcp any eq 22 any
 end
-`, n, isakmp, m.psk, lab.KeyServer, m.group, lab.KeyServer, failClose)
+`, n, isakmp, m.psk, lab.KeyServer, m.group, lab.KeyServer, failClose, mss)
 }
 
 // startKS starts the key server.
@@ -259,11 +276,14 @@ func (w *world) startGM(n int, m member) *lab.Daemon {
 }
 
 // group starts the key server and members 1 to n, and waits for their registration.
-func (w *world) group(p policy, n int) {
+func (w *world) group(p policy, n int) { w.groupOf(p, n, member{}) }
+
+// groupOf is group with members as m says.
+func (w *world) groupOf(p policy, n int, m member) {
 	w.Helper()
 	w.startKS(p)
 	for i := 1; i <= n; i++ {
-		w.startGM(i, member{})
+		w.startGM(i, m)
 	}
 	for i := 1; i <= n; i++ {
 		w.must(w.gms[i].Registered(30 * time.Second))
@@ -283,6 +303,14 @@ func (w *world) noneInClear() {
 	w.Logf("core: %d packets as ESP, %d in clear, %d of SSH in clear", n["esp"], clear, ssh)
 }
 
+// tek is a data SA.
+type tek struct {
+	SPI               uint32
+	Sending, Replaced bool
+	Expires           time.Time
+	SA                struct{ EncapPackets int }
+}
+
 // model is the part of a daemon's snapshot that tests read.
 type model struct {
 	KeyServers []struct {
@@ -292,14 +320,15 @@ type model struct {
 	Members    []struct {
 		Succeeded, Attempted int
 		FailuresByReason     map[string]int
-		TEKs                 []struct{ SPI uint32 }
+		TEKs                 []tek // newest first
 	}
 	IKE struct {
 		SAs   []struct{ State string }
 		Drops map[string]int
 	}
 	Dataplane struct {
-		Drops map[string]int
+		Drops      map[string]int
+		Interfaces []struct{ EncapPackets, DecapPackets int }
 	}
 }
 
