@@ -37,3 +37,35 @@ func TestTagMask(t *testing.T) {
 		}
 	}
 }
+
+// Of "cts manual" the port's own tag counts, and whether frames keep theirs.
+func TestCTSManual(t *testing.T) {
+	for text, want := range map[string]struct {
+		c  CTSManual
+		ok bool
+	}{
+		"":                                       {},
+		" description cts manual\n":              {},
+		" cts manual\n":                          {ok: true},
+		" cts manual\n  policy static sgt 100\n": {CTSManual{Static: 100}, true},
+		" cts manual\n  policy static sgt 65519 trusted\n  no propagate sgt\n":      {CTSManual{Static: 65519, Trusted: true}, true},
+		" cts manual\n  policy static sgt 70000 trusted\n":                          {ok: true},
+		" cts manual\n  policy dynamic identity peer\n mtu 1600\n":                  {ok: true},
+		" cts manual\n  policy static sgt 7 trusted\n no cts manual\n":              {},
+		" mtu 1600\n cts manual\n  policy static sgt 7 trusted\n ip address dhcp\n": {CTSManual{Static: 7, Trusted: true}, true},
+	} {
+		c, _, err := Parse("f", []byte("interface eth1\n"+text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		for range 2 { // and once more from what is printed
+			if got, ok := c.Interfaces[0].CTS(); got != want.c || ok != want.ok {
+				t.Errorf("%q: %+v %v; kept %q", text, got, ok, c.Interfaces[0].Kept)
+			}
+			if c, _, err = Parse("f", []byte(Render(c))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

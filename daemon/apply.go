@@ -37,10 +37,11 @@ type plan struct {
 	ike     *ike.Config
 	notes   []string
 	ifs     map[string]dataplane.InterfaceSettings
+	inline  map[string]dataplane.Inline
 }
 
 func (d *Daemon) plan(c *config.Config) (*plan, error) {
-	p := &plan{cfg: c, ifs: interfaceSettings(c, d.o.addrs)}
+	p := &plan{cfg: c, ifs: interfaceSettings(c, d.o.addrs), inline: inlinePorts(c)}
 	var err error
 	if p.setups, err = memberSetups(c); err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (d *Daemon) change(p *plan, was *config.Config) error {
 		}
 	} else {
 		if d.plane != nil {
-			if err := d.configure(p.ifs); err != nil {
+			if err := d.configure(p); err != nil {
 				return err
 			}
 		}
@@ -142,7 +143,12 @@ func (d *Daemon) tell(notes []string) {
 }
 
 // configure tells the dataplane what has changed of the interfaces' settings.
-func (d *Daemon) configure(want map[string]dataplane.InterfaceSettings) error {
+func (d *Daemon) configure(p *plan) error {
+	if err := d.plane.SetInline(p.inline); err != nil {
+		// Those frames are lost as they were without the line; the rest works.
+		d.log.Warn("tags in frames", "error", err)
+	}
+	want := p.ifs
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if s, ok := d.ifs[name]; ok && s == want[name] {
 			continue

@@ -61,6 +61,7 @@ type Plane interface {
 	gm.Installer
 	InstallAll([]ipsec.GroupPolicy) error
 	Configure(iface string, s dataplane.InterfaceSettings) error
+	SetInline(ports map[string]dataplane.Inline) error
 	Exempt(syscall.RawConn) error
 	SetLocal([]netip.Addr) error
 	ClearReplay(group string)
@@ -293,7 +294,7 @@ func (d *Daemon) openDataplane(ctx context.Context, pl *plan) error {
 		return fmt.Errorf("dataplane: %w", err)
 	}
 	d.plane, d.ifs = p, map[string]dataplane.InterfaceSettings{}
-	if err := d.configure(pl.ifs); err != nil {
+	if err := d.configure(pl); err != nil {
 		return err
 	}
 	var one sync.Mutex // the newest addresses are set last

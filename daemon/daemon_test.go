@@ -77,6 +77,12 @@ func (p *fakePlane) Configure(i string, _ dataplane.InterfaceSettings) error {
 	p.note("configure " + i)
 	return nil
 }
+func (p *fakePlane) SetInline(m map[string]dataplane.Inline) error {
+	if len(m) > 0 {
+		p.note(fmt.Sprint("tags in frames ", m))
+	}
+	return nil
+}
 func (p *fakePlane) Exempt(syscall.RawConn) error { p.note("exempt"); return nil }
 func (p *fakePlane) SetLocal([]netip.Addr) error  { return nil }
 func (p *fakePlane) ClearReplay(string)           {}

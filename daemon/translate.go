@@ -168,6 +168,18 @@ func interfaceSettings(c *config.Config, addrs addresses) map[string]dataplane.I
 	return out
 }
 
+// inlinePorts are the interfaces without a crypto map that have "cts manual": they take
+// tags from frames.
+func inlinePorts(c *config.Config) map[string]dataplane.Inline {
+	out := map[string]dataplane.Inline{}
+	for _, i := range c.Interfaces {
+		if cts, ok := i.CTS(); ok && i.CryptoMap == "" {
+			out[i.Name] = dataplane.Inline{TagMask: c.TagMask, Static: cts.Static, Trusted: cts.Trusted}
+		}
+	}
+	return out
+}
+
 // localSource gives the address that a member registers from.
 func localSource(s memberSetup, addrs addresses) func(netip.Addr) netip.Addr {
 	return func(server netip.Addr) netip.Addr { return addrs.of(s.Source, server.Is4()) }

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 
 	"getvpn/config"
+	"getvpn/ipsec/dataplane"
 )
 
 const manyConf = common + `hostname gm
@@ -69,5 +71,31 @@ func TestMemberSetups(t *testing.T) {
 	k, notes := ikeConfig(c)
 	if len(k.Policies) != 1 || k.Policies[0].Group != 19 || len(k.Keys) != 1 || len(notes) != 1 {
 		t.Errorf("%d policies, %d keys, notes %v", len(k.Policies), len(k.Keys), notes)
+	}
+}
+
+// Tags: the mask is every interface's; ports with "cts manual" take tags from frames, but
+// for those that are protected.
+func TestTagSettings(t *testing.T) {
+	c, _, err := config.Parse("t", []byte(manyConf+`crypto gdoi tag mark mask 0xff00
+interface lan
+ cts manual
+  policy static sgt 7 trusted
+interface dmz
+ cts manual
+interface wan
+ cts manual
+end
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]dataplane.Inline{"lan": {TagMask: 0xff00, Static: 7, Trusted: true}, "dmz": {TagMask: 0xff00}}
+	if got := inlinePorts(c); !maps.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+	ifs := interfaceSettings(c, fixedAddr{})
+	if len(ifs) != 2 || ifs["wan"].TagMask != 0xff00 || ifs["wan2"].TagMask != 0xff00 {
+		t.Errorf("%+v", ifs)
 	}
 }

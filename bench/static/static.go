@@ -35,6 +35,7 @@ type Policy struct {
 	Deny       [][2]netip.Prefix // before the permits
 	KeySeed    byte
 	Settings   dataplane.InterfaceSettings
+	Inline     map[string]dataplane.Inline // LAN ports with tags in frames
 	CPUProfile string
 	Older      []Older // TEKs before, still valid for receiving
 }

@@ -291,6 +291,8 @@ func (p *Plane) notify(n dataplane.Notice) {
 // has a network of its own.
 func (p *Plane) Configure(string, dataplane.InterfaceSettings) error { return nil }
 
+func (p *Plane) SetInline(map[string]dataplane.Inline) error { return nil }
+
 func (p *Plane) Exempt(syscall.RawConn) error { return nil }
 
 func (p *Plane) SetLocal([]netip.Addr) error { return nil }

@@ -30,11 +30,16 @@ type Dataplane struct {
 	ports   map[string]*port
 	order   []string // interfaces in the order of their first Install
 	sharing map[*ipsec.SA]*sharedSA
-	expiry  *time.Timer
-	ending  time.Time // what expiry waits for; zero: nothing
-	alarms  alarms
-	stats   map[string]*groupStats // by group
-	closed  bool
+	// LAN ports with tags in frames, by name, and where their programs hang, by index.
+	inline   map[string]Inline
+	inlineOn map[int]Inline
+	// inlineErr is the last failure to follow them; nil when all is well.
+	inlineErr error
+	expiry    *time.Timer
+	ending    time.Time // what expiry waits for; zero: nothing
+	alarms    alarms
+	stats     map[string]*groupStats // by group
+	closed    bool
 
 	told  chan func() // events and notices, for the goroutine that delivers them
 	links *linkWatch
@@ -63,7 +68,7 @@ func Open(o Options) (*Dataplane, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.close(true))
 	}
-	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{}, alarms: alarms{}, stats: map[string]*groupStats{},
+	d := &Dataplane{o: o, steering: st, icmp: ic, ports: map[string]*port{}, sharing: map[*ipsec.SA]*sharedSA{}, inlineOn: map[int]Inline{}, alarms: alarms{}, stats: map[string]*groupStats{},
 		clock: o.Clock,
 		told:  make(chan func(), toldQueue), done: make(chan struct{})}
 	if d.clock == nil {
@@ -231,6 +236,7 @@ func (d *Dataplane) Remove(group, iface string) error {
 			break
 		}
 	}
+	d.inlineErr = d.followInline()
 	return err
 }
 
@@ -267,6 +273,7 @@ func (d *Dataplane) linksChanged() {
 			p.fail(p.reconcile())
 		}
 	}
+	d.inlineErr = d.followInline()
 }
 
 // Publish puts Model into the store.
@@ -290,7 +297,7 @@ func (d *Dataplane) Close(keepPolicy bool) error {
 	if d.expiry != nil {
 		d.expiry.Stop()
 	}
-	var errs []error
+	errs := []error{d.closeInline()}
 	for _, p := range d.ports {
 		errs = append(errs, p.close(keepPolicy))
 	}

@@ -118,6 +118,9 @@ func gatewayMain() error {
 		if err := d.Configure(p.Interface, p.Settings); err != nil {
 			return err
 		}
+		if err := d.SetInline(p.Inline); err != nil {
+			return err
+		}
 		if err := d.Install(g); err != nil {
 			return err
 		}
@@ -406,6 +409,16 @@ func until(t *testing.T, what string, limit time.Duration, f func() bool) {
 			t.Fatalf("not within %v: %s", limit, what)
 		}
 	}
+}
+
+// needBackend skips the test on a kernel without a steering back end.
+func needBackend(t *testing.T, name string) {
+	t.Helper()
+	b, err := steer.Open(steer.Options{Backend: name})
+	if err != nil {
+		t.Skip(err)
+	}
+	b.Close(false)
 }
 
 // bpffs mounts a bpf file system for a test's pins.

@@ -307,6 +307,9 @@ func (p *port) attach() error {
 		p.tap = t
 	}
 	p.findAddrs()
+	if err := p.d.dropInline(p.link.index); err != nil {
+		return err
+	}
 	if err := p.install(); err != nil {
 		return err
 	}

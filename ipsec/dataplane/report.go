@@ -21,7 +21,8 @@ func (p *port) sendFailed(err error) { p.fail(fmt.Errorf("dataplane: %s: sending
 func (p *port) tapFailed(err error)  { p.fail(fmt.Errorf("dataplane: %s: TAP: %w", p.name, err)) }
 
 // LastError is the last failure of an interface's background work (send errors, an
-// attachment that failed when the interface came back); nil if there was none.
+// attachment that failed when the interface came back), or of following the ports that take
+// tags from frames; nil if there was none.
 func (d *Dataplane) LastError(iface string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -29,6 +30,9 @@ func (d *Dataplane) LastError(iface string) error {
 		if e := p.lastErr.Load(); e != nil {
 			return *e
 		}
+	}
+	if _, ok := d.inline[iface]; ok {
+		return d.inlineErr
 	}
 	return nil
 }

@@ -174,12 +174,13 @@ func TestReplayedByTheCore(t *testing.T) {
 // nftables at gm1 marks by port and at gm2 counts by mark: the tag crosses the core inside
 // the encryption, in single packets and in super-packets, IPv4 and IPv6, forwarded and own.
 func TestTagsForNftables(t *testing.T) {
-	for _, mask := range []uint32{0, 0x0fff0000, 0xff} {
-		t.Run(fmt.Sprintf("mask %#x", mask), func(t *testing.T) {
+	for mask, backend := range map[uint32]string{0: "tcx", 0x0fff0000: "clsact", 0xff: "tcx"} {
+		t.Run(fmt.Sprintf("mask %#x, %s", mask, backend), func(t *testing.T) {
+			needBackend(t, backend)
 			edit := timed(100, 0)
 			s := newSite(t, topology.Options{}, func(p *static.Policy) {
 				edit(p)
-				p.Metadata.SGT = true
+				p.Metadata.SGT, p.Backend = true, backend
 				p.Settings.TagMask = mask
 			})
 			shift := map[uint32]int{0: 0, 0x0fff0000: 16, 0xff: 0}[mask]
