@@ -86,6 +86,7 @@ type Daemon struct {
 	random  *machine.Random // of keys, nonces and cookies
 	state   *ks.State       // of the key server's groups, over restarts
 	control net.Listener
+	tracks  *trackers
 
 	mu      sync.Mutex // guards what follows; held while a configuration is applied
 	cfg     *config.Config
@@ -189,6 +190,7 @@ func Start(o Options) (*Daemon, error) {
 	d := &Daemon{random: machine.NewRandom(rand.Reader), state: &ks.State{}, lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
 		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: gm.Memberships{},
 		last: changed{cli.Caller{User: "root", Source: "startup"}, time.Now()}}
+	d.tracks = newTrackers(d.o.trackDir(), o.TrackHook, d.log)
 	if o.joiner != nil {
 		d.heard = &heard{Joiner: o.joiner}
 		d.o.joiner = d.heard
@@ -232,6 +234,7 @@ func (d *Daemon) finish() {
 	if d.control != nil {
 		d.control.Close()
 	}
+	d.tracks.Close()
 	d.bus.Close()
 	d.sinks.Wait()
 	d.lock.Close()

@@ -19,7 +19,7 @@ import (
 func (d *Daemon) setup(s memberSetup) gm.Setup {
 	g := gm.Setup{Group: s.Group, Attach: s.Attach, Accept: s.Accept, Source: s.Source, Local: localSource(s, d.o.addrs)}
 	if n := s.Group.Client.Track; n > 0 {
-		g.Tracker = newTracker(d.o.trackDir(), n, d.o.TrackHook, d.log)
+		g.Tracker = d.tracks.object(n)
 	}
 	return g
 }

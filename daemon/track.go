@@ -19,21 +19,59 @@ import (
 // hookTime is how long the program may take; it is killed then.
 const hookTime = 10 * time.Second
 
+// hookAgain is when a program that failed is run again: twice as late each time, up to
+// hookSeldom. Routing that wasn't told would go on as if nothing had happened.
+const (
+	hookAgain  = 5 * time.Second
+	hookSeldom = time.Minute
+)
+
+// trackers are the tracked objects of a daemon. Each number is one object, whoever sets
+// it, so that the program hears its changes in order.
+type trackers struct {
+	dir   string
+	hook  string // empty: none
+	log   *slog.Logger
+	again time.Duration // before the first repetition
+
+	mu      sync.Mutex
+	objects map[int]*tracker
+	ending  chan struct{} // closed at the end
+	running sync.WaitGroup
+}
+
+func newTrackers(dir, hook string, log *slog.Logger) *trackers {
+	return &trackers{dir: dir, hook: hook, log: log, again: hookAgain, objects: map[int]*tracker{}, ending: make(chan struct{})}
+}
+
+// object returns the one of that number.
+func (ts *trackers) object(id int) *tracker {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.objects[id]
+	if t == nil {
+		t = &tracker{trackers: ts, id: id}
+		ts.objects[id] = t
+	}
+	return t
+}
+
+// Close waits until the program has been told of every object's newest state, or has
+// failed to take it once. Nothing is set after it.
+func (ts *trackers) Close() {
+	close(ts.ending)
+	ts.running.Wait()
+}
+
 // tracker is a tracked object.
 type tracker struct {
-	dir  string
-	id   int
-	hook string // empty: none
-	log  *slog.Logger
+	*trackers
+	id int
 
 	mu      sync.Mutex
 	state   string // wanted
 	told    string // the program was
 	running bool
-}
-
-func newTracker(dir string, id int, hook string, log *slog.Logger) *tracker {
-	return &tracker{dir: dir, id: id, hook: hook, log: log}
 }
 
 // Set writes the state and starts the program, which is told of the newest state only.
@@ -53,7 +91,7 @@ func (t *tracker) Set(up bool) error {
 			return nil // nobody wants to know
 		}
 		t.running = true
-		go t.tell()
+		t.trackers.running.Go(t.tell)
 	}
 	return nil
 }
@@ -86,6 +124,7 @@ func (t *tracker) write(state string) error {
 
 // tell runs the program until it knows the newest state.
 func (t *tracker) tell() {
+	wait := t.again
 	for {
 		t.mu.Lock()
 		state := t.state
@@ -94,15 +133,40 @@ func (t *tracker) tell() {
 			t.mu.Unlock()
 			return
 		}
-		t.told = state
 		t.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), hookTime)
-		cmd := exec.CommandContext(ctx, t.hook, strconv.Itoa(t.id), state)
-		cmd.WaitDelay = time.Second
-		out, err := cmd.CombinedOutput()
-		cancel()
-		if err != nil {
-			t.log.Warn("track hook", "id", t.id, "state", state, "error", err, "output", string(out[:min(len(out), 200)]))
+		if err := t.run(state); err == nil {
+			wait = t.again
+			t.mu.Lock()
+			t.told = state
+			t.mu.Unlock()
+			continue
+		}
+		select {
+		case <-t.ending:
+			if t.newest() == state {
+				return
+			}
+		case <-time.After(wait):
+			wait = min(2*wait, hookSeldom)
 		}
 	}
+}
+
+func (t *tracker) newest() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state
+}
+
+// run runs the program once.
+func (t *tracker) run(state string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), hookTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, t.hook, strconv.Itoa(t.id), state)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.log.Warn("track hook", "id", t.id, "state", state, "error", err, "output", string(out[:min(len(out), 200)]))
+	}
+	return err
 }

@@ -24,8 +24,8 @@ type Daemon struct {
 
 // Daemon starts getvpnd in a node with a configuration file and waits until its
 // control socket answers. State and pinned programs survive it, so that a second
-// start is a restart.
-func (l *Lab) Daemon(node, conf string) (*Daemon, error) {
+// start is a restart. Options are further ones of its command line.
+func (l *Lab) Daemon(node, conf string, options ...string) (*Daemon, error) {
 	base := filepath.Join(l.Dir, node)
 	d := &Daemon{Node: node, Conf: conf, Socket: base + ".sock", lab: l}
 	for _, dir := range []string{base + ".state", filepath.Join(l.bpf, node)} {
@@ -33,13 +33,13 @@ func (l *Lab) Daemon(node, conf string) (*Daemon, error) {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
 	}
-	p, err := l.Start(node, node, filepath.Join(l.Bin, "getvpnd"), "--config", conf, "--socket", d.Socket,
-		"--state-dir", base+".state", "--bpf-dir", filepath.Join(l.bpf, node))
+	p, err := l.Start(node, node, filepath.Join(l.Bin, "getvpnd"), append([]string{"--config", conf, "--socket", d.Socket,
+		"--state-dir", base + ".state", "--bpf-dir", filepath.Join(l.bpf, node)}, options...)...)
 	if err != nil {
 		return nil, err
 	}
 	d.Proc = p
-	return d, Until(15*time.Second, func() error {
+	return d, Until(time.Minute, func() error {
 		if !p.Alive() {
 			return Final(fmt.Errorf("lab: getvpnd in %s ended: %v:\n%s", node, p.err, tail(p.Output())))
 		}
