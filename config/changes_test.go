@@ -89,7 +89,7 @@ var rowCases = []struct {
 	{row: "kek-lifetime", change: inLocal + "rekey lifetime seconds 7200\n", verdict: "at next rekey", when: AtNextRekey, effect: Effects{NextRekey: true}},
 	{row: "kek-cipher", change: inLocal + "rekey algorithm aes 256\n", verdict: "rekey now", when: AtOnce, effect: Effects{Rekey: true, NewKEK: true}},
 	{row: "kek-key", change: inLocal + "rekey authentication mypubkey ecdsa newkeys\n", verdict: "rekey now", when: AfterRekey, effect: Effects{Rekey: true, NewKEK: true}},
-	{row: "kek-on", before: inLocal + "no rekey authentication\n", change: inLocal + "rekey authentication mypubkey rsa mykeys\n", verdict: "rekey now", when: AfterRekey, effect: Effects{Rekey: true, NewKEK: true}},
+	{row: "kek-on", before: inLocal + "no rekey authentication\n", change: inLocal + "rekey authentication mypubkey rsa mykeys\n", verdict: "members must re-register", when: AtRegistration, effect: Effects{Rekey: true, NewKEK: true, Unreached: true}},
 	{row: "kek-off", change: inLocal + "no rekey authentication\n", verdict: "no effect on members", when: AtOnce},
 	{row: "kek-hash", change: inLocal + "rekey sig-hash algorithm sha512\n", verdict: "rekey now", when: AfterRekey, effect: Effects{Rekey: true, NewKEK: true}},
 	{row: "transport-multicast", before: inLocal + "rekey transport unicast\n", change: inLocal + "no rekey transport unicast\n", verdict: "rekey now", when: AfterRekey, effect: Effects{Rekey: true, NewKEK: true}},
@@ -168,6 +168,27 @@ func TestChange(t *testing.T) {
 		}
 		if r.Rekey != r.effects.Rekey {
 			t.Errorf("row %s: Rekey and its effects disagree", r.Name)
+		}
+	}
+}
+
+// Without rekeys, before or after, no change can be told: members learn of it when they
+// register again.
+func TestChangeOfAGroupWithoutRekeys(t *testing.T) {
+	const off = inLocal + "no rekey authentication\n"
+	const transform = "crypto ipsec profile gdoi-p\n set transform-set other\n"
+	for _, x := range []struct{ before, change string }{{off, transform}, {"", transform + off}} {
+		for _, c := range Consequences(parsed(t, changeBase+x.before), parsed(t, changeBase+x.before+x.change)) {
+			if c.Row != "tek-transform" {
+				continue
+			}
+			if c.Verdict() != "members must re-register" || c.Rekey || c.When != AtRegistration || !c.Effect.Unreached || !slices.Equal(c.Effect.NewTEKs, []int{1}) ||
+				!strings.Contains(c.Text, "no KEK") {
+				t.Errorf("after %q: %+v", x.change, c)
+			}
+			if s := Diff(parsed(t, changeBase+x.before), parsed(t, changeBase+x.before+x.change))["diffint"].String(); !strings.Contains(s, "learn of it when they register again") {
+				t.Errorf("effects: %s", s)
+			}
 		}
 	}
 }

@@ -24,7 +24,7 @@ type Consequence struct {
 // Verdict is the consequence in the words of show configuration consequences.
 func (c *Consequence) Verdict() string {
 	switch {
-	case c.Effect.Restart || c.Effect.Reregister || c.When == AfterClear:
+	case c.Effect.Restart || c.Effect.Reregister || c.Effect.Unreached || c.When == AfterClear:
 		return "members must re-register"
 	case c.Rekey:
 		return "rekey now"
@@ -74,10 +74,25 @@ func (p *pair) consequences(group string) []Consequence {
 			if r.newTEKs {
 				c.Effect.NewTEKs = []int{h.seq}
 			}
+			if c.Rekey && p.unreached() {
+				c.Rekey, c.When, c.Effect.Unreached = false, AtRegistration, true
+				c.Text = "members hold no KEK, so no rekey can tell them; when they register again: " + c.Text
+			}
 			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// unreached reports whether members have no KEK to read a rekey with.
+func (p *pair) unreached() bool {
+	was, is, ok := p.server()
+	if !ok {
+		return false
+	}
+	before, _ := was.RekeyKey()
+	after, _ := is.RekeyKey()
+	return before == "" || after == ""
 }
 
 // Diff is what the change asks of each group, by name. Groups that aren't affected

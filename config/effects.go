@@ -21,6 +21,9 @@ type Effects struct {
 	// Reregister: no rekey can say it. All TEKs and the KEK are deleted and members
 	// register again (Sender IDs begin anew). Of a member: it registers again.
 	Reregister bool
+	// Unreached: members can't be told, since they hold no KEK. They learn of it when
+	// they register again, each in its own time.
+	Unreached bool
 	// Restart: it is another group from now on (identity, wire forms, role). Members
 	// of the old one aren't told.
 	Restart bool
@@ -28,7 +31,7 @@ type Effects struct {
 
 // Any reports whether members are affected at all.
 func (e Effects) Any() bool {
-	return e.Rekey || e.NewKEK || len(e.NewTEKs) > 0 || e.ACL || e.NextRekey || e.AfterClear || e.Reregister || e.Restart
+	return e.Rekey || e.NewKEK || len(e.NewTEKs) > 0 || e.ACL || e.NextRekey || e.AfterClear || e.Reregister || e.Unreached || e.Restart
 }
 
 // merge adds what another change asks for.
@@ -39,6 +42,7 @@ func (e *Effects) merge(o Effects) {
 	e.NextRekey = e.NextRekey || o.NextRekey
 	e.AfterClear = e.AfterClear || o.AfterClear
 	e.Reregister = e.Reregister || o.Reregister
+	e.Unreached = e.Unreached || o.Unreached
 	e.Restart = e.Restart || o.Restart
 	e.NewTEKs = append(e.NewTEKs, o.NewTEKs...)
 	slices.Sort(e.NewTEKs)
@@ -52,7 +56,7 @@ func (e Effects) String() string {
 		on   bool
 		name string
 	}{{e.Rekey, "rekey"}, {e.NewKEK, "new KEK"}, {len(e.NewTEKs) > 0, "new TEKs of sa ipsec " + fmt.Sprint(e.NewTEKs)},
-		{e.ACL, "new lists"}, {e.NextRekey, "at next rekey"}, {e.AfterClear, "after clear crypto gdoi"}, {e.Reregister, "members register again"}, {e.Restart, "begins anew"}} {
+		{e.ACL, "new lists"}, {e.NextRekey, "at next rekey"}, {e.AfterClear, "after clear crypto gdoi"}, {e.Reregister, "members register again"}, {e.Unreached, "members learn of it when they register again"}, {e.Restart, "begins anew"}} {
 		if x.on {
 			w = append(w, x.name)
 		}

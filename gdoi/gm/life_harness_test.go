@@ -77,6 +77,7 @@ type server struct {
 	zero  time.Time
 	seq   uint32
 	down  bool
+	noKEK bool // the group has no rekeys yet
 	sid   uint32
 	pulls []netip.Addr
 }
@@ -140,6 +141,9 @@ func (s *server) offer() policy.Offer {
 	k.Lifetime = (k.Lifetime - now.Sub(s.made[0])).Truncate(time.Second)
 	k.Seq = s.seq
 	o.KEK = &k
+	if s.noKEK {
+		o.KEK = nil
+	}
 	if s.clock != nil {
 		c := *s.clock
 		c.Pseudotime += now.Sub(s.zero).Truncate(time.Millisecond)

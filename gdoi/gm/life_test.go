@@ -392,3 +392,34 @@ func TestRekeyQueueIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// A group gets rekeys while it runs: a member that registered without a KEK has it with
+// its next registration, before its keys end, and takes rekeys from then on.
+func TestRekeysSwitchedOnLater(t *testing.T) {
+	live(t, func(t *testing.T) {
+		s := newServer(t, 24*time.Hour)
+		s.noKEK = true
+		s.tek(300, 20*time.Minute)
+		w := newWorld(t, s)
+		if g := w.model(); g.KEK != nil || w.deliver(s.kek.SPI[:]) {
+			t.Fatalf("a KEK before there is one: %+v", g.KEK)
+		}
+		s.mu.Lock()
+		s.noKEK = false
+		s.mu.Unlock()
+		w.at(15 * time.Minute)
+		s.tek(400, 20*time.Minute) // what the key server makes for those it can't tell
+		if w.model().KEK != nil || s.registrations() != 1 {
+			t.Error("heard of the KEK before it registered again")
+		}
+		w.at(19 * time.Minute)
+		if g := w.model(); g.KEK == nil || s.registrations() != 2 || w.plane.sending() != 300 {
+			t.Fatalf("%d registrations, %+v", s.registrations(), g)
+		}
+		s.tek(500, 40*time.Minute)
+		w.push(nil)
+		if g := w.model(); g.RekeysReceived != 1 || !slices.Contains(w.plane.receives(), 500) || len(w.w.sent()) != 1 {
+			t.Errorf("%d rekeys, receives with %v", g.RekeysReceived, w.plane.receives())
+		}
+	})
+}

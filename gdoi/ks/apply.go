@@ -151,6 +151,9 @@ func (g *Group) carry(old *Setup, was *keyring, e config.Effects, now time.Time)
 
 // transitions tells of changes that have an event of their own.
 func (g *Group) transitions(old *Setup) {
+	if old.Rekey == nil && g.setup.Rekey != nil {
+		g.note(event.KSRekeysOn{Group: g.Name(), Members: g.roster.len()})
+	}
 	if a, b := old.Rekey, g.setup.Rekey; a != nil && b != nil && a.Unicast() != b.Unicast() {
 		if b.Unicast() {
 			g.note(event.KSRekeyTransUnicast{Group: g.Name()})

@@ -278,6 +278,9 @@ func TestRekeysSwitchedOnAndOff(t *testing.T) {
 		if len(m.numbers()) != 0 || l.group().KEK == nil {
 			t.Error("who registered without a KEK can't be told")
 		}
+		if e := l.events(); e["KSRekeysOn"] != 1 || e["KSSendUnicastRekey"] != 0 {
+			t.Errorf("told %v", e)
+		}
 		l.join(t, 0)
 		l.g.Rekey(true, false)
 		after(time.Second)

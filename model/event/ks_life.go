@@ -54,6 +54,17 @@ func (KSRekeyTransMulticast) Row() Row {
 	return Row{"GDOI", 5, "KS_REKEY_TRANS_2_MULTI", "Group <group> transitioned to Multicast Rekey."}
 }
 
+// KSRekeysOn: a group whose members registered without a KEK has rekeys from now on.
+type KSRekeysOn struct {
+	Group   string `f:"group"`
+	Members int    `f:"members"` // registered ones, which can't be told
+}
+
+// Row is the catalogue's line.
+func (KSRekeysOn) Row() Row {
+	return Row{"GETVPN", 5, "KS_REKEYS_ON", "Rekeys of group <group> are switched on. <members> members hold no KEK: rekeys reach them when they have registered again"}
+}
+
 // KSUnsolicitedAck: a valid acknowledgement that nobody asked for; rate limited by the
 // emitter.
 type KSUnsolicitedAck struct {
