@@ -39,8 +39,9 @@ func (m *Member) turnNow(now time.Time) ipsec.Direction {
 	return ipsec.Both
 }
 
-// turnedBy follows a new policy; rekey says that a rekey brought it. It returns what is
-// to be told.
+// turnedBy follows a new policy; rekey says that a rekey brought it, and not one that
+// repeats another: that one began the five minutes and ended the command. It returns what
+// is to be told.
 func (m *Member) turnedBy(now time.Time, rekey bool) (told []event.Event) {
 	was := m.dir.ks
 	if rekey {
@@ -59,7 +60,7 @@ func (m *Member) turnedBy(now time.Time, rekey bool) (told []event.Event) {
 	case was == ipsec.InboundOnly:
 		m.dir.until = now.Add(convertsIn)
 		told = append(told, event.GMConvertedDuplex{Group: m.o.Group.Name})
-	case now.Before(m.dir.until):
+	case rekey && now.Before(m.dir.until):
 		m.dir.until = now.Add(convertsIn) // no rekey for that long
 	}
 	return told

@@ -60,7 +60,19 @@ func TestDirections(t *testing.T) {
 		if in := time.Until(w.model().DirectionUntil); in != 5*time.Minute {
 			t.Errorf("changes in %v", in)
 		}
-		time.Sleep(4 * time.Minute)
+		for range 4 {
+			time.Sleep(time.Minute)
+			w.push(func(r *policy.Rekey) { r.Shorten = true }) // a repetition begins nothing
+			if in := time.Until(w.model().DirectionUntil) % time.Minute; in != 0 {
+				t.Errorf("changes %v later", in)
+			}
+		}
+		w.m.Clear() // nor does a registration
+		synctest.Wait()
+		if in := time.Until(w.model().DirectionUntil); in != time.Minute {
+			t.Errorf("changes in %v", in)
+		}
+		s.tek(500, 2*time.Hour)
 		w.push(nil) // a rekey begins the five minutes anew
 		time.Sleep(4 * time.Minute)
 		synctest.Wait()
@@ -92,6 +104,10 @@ func TestDirections(t *testing.T) {
 		synctest.Wait()
 		check(t, w, "registered again", both)
 		w.push(nil)
+		check(t, w, "after a repetition", both)
+		s.tek(400, 2*time.Hour)
+		receiveOnly(s)
+		w.push(nil)
 		check(t, w, "after the rekey", inbound)
 	})
 	live(t, func(t *testing.T) { // passive has priority over the key server
@@ -103,6 +119,7 @@ func TestDirections(t *testing.T) {
 		w.m.Direction(ipsec.InboundOnly)
 		synctest.Wait()
 		check(t, w, "the command over it", inbound)
+		s.tek(400, 2*time.Hour)
 		w.push(nil)
 		check(t, w, "after the rekey", optional)
 	})

@@ -98,15 +98,17 @@ func (m *Member) process(p pushed, rk *policy.Rekey, now time.Time) error {
 		return m.deleted(p, rk, now)
 	}
 	before, clock, dir := m.h.clone(), m.clock, m.dir
+	k, cur := rk.Offer.KEK, m.kekNow()
+	news := !m.h.repeats(rk) || k != nil && (cur == nil || !cur.is(k))
 	m.h.rekey(rk, now)
 	m.remember()
 	m.adoptClock(rk.Offer, now)
-	turned := m.turnedBy(now, true)
+	turned := m.turnedBy(now, news)
 	if err := m.install(now); err != nil {
 		m.h, m.clock, m.dir, m.events = before, clock, dir, nil
 		return err
 	}
-	if k := rk.Offer.KEK; k != nil {
+	if k != nil {
 		ends := now.Add(k.Lifetime)
 		if err := m.adopt(k, ends, now, true); err != nil {
 			m.o.Log.Warn("KEK of a rekey", "group", m.o.Group.Name, "error", err)
@@ -134,7 +136,7 @@ func (m *Member) process(p pushed, rk *policy.Rekey, now time.Time) error {
 		m.o.Events.Emit(event.GMRecvPolicyReplaceNow{Group: m.o.Group.Name})
 	}
 	for i := range rk.Offer.TEKs {
-		if !before.has(rk.Offer.TEKs[i].SPI) {
+		if before.find(rk.Offer.TEKs[i].SPI) == nil {
 			m.o.Events.Emit(event.GMTEKUpdated{})
 			break
 		}
@@ -142,16 +144,6 @@ func (m *Member) process(p pushed, rk *policy.Rekey, now time.Time) error {
 	m.emit(turned)
 	m.sendAck(p, ack)
 	return nil
-}
-
-// has reports whether a TEK of that SPI is held.
-func (h *holdings) has(spi uint32) bool {
-	for _, t := range h.teks {
-		if t.tek.SPI == spi {
-			return true
-		}
-	}
-	return false
 }
 
 // Periods of which a member that was told to leave takes a random moment to register

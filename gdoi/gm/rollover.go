@@ -54,6 +54,33 @@ func (h *holdings) rekey(r *policy.Rekey, at time.Time) {
 	h.sort()
 }
 
+// repeats reports whether a rekey says of TEKs and lists what is known already: the key
+// server's repetitions have numbers of their own.
+func (h *holdings) repeats(r *policy.Rekey) bool {
+	for i := range r.Offer.TEKs {
+		if t := h.find(r.Offer.TEKs[i].SPI); t == nil || t.tek.Direction != r.Offer.TEKs[i].Direction {
+			return false
+		}
+	}
+	for _, t := range h.teks {
+		if !t.retired && (slices.Contains(r.Delete.TEKs, t.tek.SPI) || r.Delete.AllTEKs || r.Shorten) &&
+			!slices.ContainsFunc(r.Offer.TEKs, func(x policy.TEK) bool { return x.SPI == t.tek.SPI }) {
+			return false
+		}
+	}
+	return slices.EqualFunc(h.entries, r.Offer.Entries, func(a, b policy.Entry) bool { return plain(a.ACE) == plain(b.ACE) })
+}
+
+// find is the TEK of an SPI, nil if it isn't held.
+func (h *holdings) find(spi uint32) *held {
+	for _, t := range h.teks {
+		if t.tek.SPI == spi {
+			return t
+		}
+	}
+	return nil
+}
+
 // shorten cuts what remains, as for a policy that was replaced.
 func (t *held) shorten(now time.Time) {
 	t.end(now.Add(policy.Shortened(t.tek.Expires.Sub(now), t.whole)))
