@@ -257,12 +257,16 @@ func (m *gmRun) on(iface string) bool {
 // resolve prepares the key server's groups of c.
 func (d *Daemon) resolve(c *config.Config) (map[string]*ks.Setup, error) {
 	out := map[string]*ks.Setup{}
+	store, err := d.signerStore(c)
+	if err != nil {
+		return nil, err
+	}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		if g.Local == nil {
 			continue
 		}
-		s, events, err := ks.Resolve(c, g, d.signer)
+		s, events, err := ks.Resolve(c, g, func(ref string) (*ks.Signer, error) { return d.signer(store, ref) })
 		for _, e := range events {
 			d.bus.Emit(e)
 		}
@@ -272,17 +276,6 @@ func (d *Daemon) resolve(c *config.Config) (map[string]*ks.Setup, error) {
 		out[g.Name] = s
 	}
 	return out, nil
-}
-
-func (d *Daemon) signer(name string) (*ks.Signer, error) {
-	if s := d.signers[name]; s != nil {
-		return s, nil
-	}
-	s, err := ks.LoadSigner(ks.Disk{}, d.o.StateDir, name)
-	if err == nil {
-		d.signers[name] = s
-	}
-	return s, err
 }
 
 // applyServers brings the key server's groups to want. effects is what each changed

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -173,6 +174,67 @@ func TestStateIsSwitchedOff(t *testing.T) {
 		ks.configure("no crypto gdoi group G")
 		if ks.files()[file] != nil {
 			t.Error("the group is gone, its state isn't")
+		}
+	})
+}
+
+// The keys that sign rekeys are sealed: made sealed, taken over from PEM, in PEM again
+// while state is off; all the time the same key, so that no member registers again.
+func TestSigningKeysAreSealed(t *testing.T) {
+	lively(t, 55, calm, func(l *life) {
+		ks := l.ks("ks", "192.0.2.1", pushed(t, lifeKS, unicast))
+		gms := l.members(2, lifeGM)
+		l.registered()
+		begin := time.Now()
+		forms := func() (pem, sealed []byte) {
+			for name, b := range ks.files() {
+				switch {
+				case strings.HasSuffix(name, ".pem"):
+					pem = b
+				case strings.HasPrefix(name, "key%20") && strings.HasSuffix(name, ".sealed"):
+					sealed = b
+				}
+			}
+			return pem, sealed
+		}
+		want := func(what string, inPEM bool) {
+			t.Helper()
+			if pem, sealed := forms(); (pem != nil) != inPEM || (sealed != nil) == inPEM {
+				t.Errorf("%s: PEM %v, sealed %v", what, pem != nil, sealed != nil)
+			}
+		}
+		want("new", false)
+		ks.configure("crypto gdoi state off")
+		want("state off", true)
+		ks.command("crypto gdoi ks rekey")
+		l.run(time.Minute)
+		ks.configure("no crypto gdoi state off")
+		want("on again", false)
+		ks.configure("crypto gdoi state off")
+		pem, _ := forms()
+		ks.configure("no crypto gdoi state off")
+		// As an earlier version left it: PEM alone.
+		ks.stop()
+		for name := range ks.files() {
+			if strings.HasPrefix(name, "key%20") {
+				os.Remove(filepath.Join(ks.options().StateDir, name))
+			}
+		}
+		if err := os.WriteFile(filepath.Join(ks.options().StateDir, "ecdsa-K.pem"), pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.run(5 * time.Second)
+		ks.start()
+		want("taken over", false)
+		ks.command("crypto gdoi ks rekey")
+		l.run(time.Minute)
+		for _, g := range gms {
+			if n := len(told[event.GMRegistrationComplete](g, begin)); n != 0 {
+				t.Errorf("%s registered %d times", g.name, n)
+			}
+			if n := len(told[event.GMRecvRekey](g, begin)); n < 2 {
+				t.Errorf("%s had %d rekeys", g.name, n)
+			}
 		}
 	})
 }

@@ -31,7 +31,7 @@ type memFiles struct {
 
 func (f *memFiles) ReadFile(path string) ([]byte, error) {
 	if b, ok := f.m[path]; ok {
-		return b, nil
+		return slices.Clone(b), nil
 	}
 	return nil, fs.ErrNotExist
 }

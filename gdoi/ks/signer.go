@@ -1,7 +1,7 @@
 package ks
 
-// The key that signs rekeys: an RSA or ECDSA key by name in the state directory, made
-// when it isn't there (the vendor's "crypto key generate rsa|ec label NAME").
+// The key that signs rekeys: an RSA or ECDSA key by name, made when it isn't there (the
+// vendor's "crypto key generate rsa|ec label NAME"). Where it is kept: state_signer.go.
 
 import (
 	"bytes"
@@ -14,9 +14,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"path/filepath"
 	"strings"
 
 	"getvpn/gdoi"
@@ -37,7 +34,7 @@ type Signer struct {
 // ecdsaKey stands before the name of an ECDSA key in a reference; no name has a space.
 const ecdsaKey = "ecdsa "
 
-// KeyRef is how LoadSigner is asked for a key: RSA and ECDSA keys may have the same
+// KeyRef is how a SignerStore is asked for a key: RSA and ECDSA keys may have the same
 // name.
 func KeyRef(name string, ecdsa bool) string {
 	if ecdsa {
@@ -46,58 +43,34 @@ func KeyRef(name string, ecdsa bool) string {
 	return name
 }
 
-// LoadSigner reads the key of a reference (KeyRef), or makes and saves it: PKCS#8 in
-// PEM, mode 0600; RSA of 2048 bits, or ECDSA over P-256. A key over P-384 or P-521 is
-// taken as it is found. Making an RSA key takes a noticeable part of a second.
-func LoadSigner(files Files, dir, ref string) (*Signer, error) {
-	name, ec := strings.CutPrefix(ref, ecdsaKey)
-	kind := "rsa"
-	if ec {
-		kind = "ecdsa"
-	}
-	path := filepath.Join(dir, kind+"-"+url.PathEscape(name)+".pem")
-	b, err := files.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		s, err := makeSigner(files, path, ec)
-		if err != nil {
-			return nil, fmt.Errorf("ks: rekey key %q: %w", name, err)
-		}
-		return s, nil
-	case err != nil:
-		return nil, fmt.Errorf("ks: rekey key %q: %w", name, err)
-	}
-	defer clear(b)
+// parseSigner reads a key in PEM: PKCS#8. A key over P-384 or P-521 is taken as it is
+// found.
+func parseSigner(b []byte, ec bool) (*Signer, error) {
 	p, _ := pem.Decode(b)
 	if p == nil {
-		return nil, fmt.Errorf("ks: rekey key %q: %s isn't PEM", name, path)
+		return nil, errors.New("it isn't PEM")
 	}
 	defer clear(p.Bytes)
 	k, err := x509.ParsePKCS8PrivateKey(p.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("ks: rekey key %q: %s: %w", name, path, err)
+		return nil, err
 	}
-	var s *Signer
 	switch k := k.(type) {
 	case *rsa.PrivateKey:
 		if !ec {
-			s, err = NewSigner(k)
+			return NewSigner(k)
 		}
 	case *ecdsa.PrivateKey:
 		if ec {
-			s, err = NewSigner(k)
+			return NewSigner(k)
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("ks: rekey key %q: %s: %w", name, path, err)
-	}
-	if s == nil {
-		return nil, fmt.Errorf("ks: rekey key %q: %s holds no %s key", name, path, strings.ToUpper(kind))
-	}
-	return s, nil
+	return nil, fmt.Errorf("it holds no %s key", strings.ToUpper(signerKind(ec)))
 }
 
-func makeSigner(files Files, path string, ec bool) (*Signer, error) {
+// makeSigner makes a key, in PEM: RSA of 2048 bits, or ECDSA over P-256. An RSA key takes
+// a noticeable part of a second.
+func makeSigner(ec bool) ([]byte, error) {
 	var k crypto.Signer
 	var err error
 	if ec {
@@ -113,12 +86,14 @@ func makeSigner(files Files, path string, ec bool) (*Signer, error) {
 		return nil, err
 	}
 	defer clear(der)
-	p := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	defer clear(p)
-	if err := files.WriteFile(path, p); err != nil {
-		return nil, err
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func signerKind(ec bool) string {
+	if ec {
+		return "ecdsa"
 	}
-	return NewSigner(k)
+	return "rsa"
 }
 
 // NewSigner describes a key: RSA of 1024 bits and more, or ECDSA over P-256, P-384 or

@@ -172,6 +172,28 @@ func (s *Store) Forget(name string) error {
 	return nil
 }
 
+// asideSuffix ends the name of a sealed file that couldn't be opened.
+const asideSuffix = ".refused"
+
+// Aside moves what is kept under name to where nothing reads it, and says where: with the
+// right key it could still be opened.
+func (s *Store) Aside(name string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := s.Path(name)
+	b, err := s.Files.ReadFile(path)
+	if err == nil {
+		err = s.Files.WriteFile(path+asideSuffix, b)
+	}
+	if err == nil {
+		err = s.Files.Remove(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("sealed: %w", err)
+	}
+	return path + asideSuffix, nil
+}
+
 // Names are those that begin with prefix and have a file in dir.
 func Names(dir, prefix string) ([]string, error) {
 	found, err := os.ReadDir(dir)

@@ -36,3 +36,16 @@ type KSStateUnclean struct {
 func (KSStateUnclean) Row() Row {
 	return Row{"GETVPN", 4, "KS_STATE_UNCLEAN", "Sender IDs of group <group> may have been given out unnoticed (<reason>): it begins again with new keys."}
 }
+
+// KSSigningKeyRefused: a sealed key that signs rekeys can't be opened. What there was is
+// kept aside.
+type KSSigningKeyRefused struct {
+	Key    string `f:"key"`
+	Reason string `f:"reason"`
+	Aside  string `f:"aside"` // path
+}
+
+// Row is the catalogue's line.
+func (KSSigningKeyRefused) Row() Row {
+	return Row{"GETVPN", 4, "KS_SIGNING_KEY_REFUSED", "The sealed key <key> that signs rekeys can't be opened (<reason>) and was moved to <aside>: a new one is made, and members register again."}
+}
