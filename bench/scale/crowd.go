@@ -26,6 +26,7 @@ const (
 
 // Crowd is what the members' process can be asked for.
 type Crowd struct {
+	process
 	members []*member
 	sockets []socket
 	echo    atomic.Pointer[echoPlan]
@@ -39,8 +40,9 @@ type member struct {
 	addr netip.Addr
 	conn atomic.Pointer[conn] // of the registration under way
 
-	mu   sync.Mutex
-	keys keys
+	mu       sync.Mutex
+	keys     keys
+	prepared []byte // acknowledgement of the next rekey, made in advance
 }
 
 // CrowdOptions begin a crowd.
@@ -104,6 +106,9 @@ func (c *Crowd) arrived(m *member, d []byte, remote netip.AddrPort) []byte {
 		if c.deaf.Load() {
 			return nil
 		}
+		if a := m.unread(); a != nil {
+			return a
+		}
 		ack, err := m.rekey(d)
 		if err != nil {
 			c.refused.Add(1)
@@ -124,6 +129,14 @@ func (c *Crowd) Deaf(on bool, _ *struct{}) error {
 	return nil
 }
 
+// Prepare makes every member answer the next rekey at once, without a look at it.
+func (c *Crowd) Prepare(_ struct{}, _ *struct{}) error {
+	for _, m := range c.members {
+		m.prepare()
+	}
+	return nil
+}
+
 // Tally counts what members did with rekeys since the start.
 type Tally struct{ Verified, Refused, Stray, SendErrors int64 }
 
@@ -131,12 +144,6 @@ type Tally struct{ Verified, Refused, Stray, SendErrors int64 }
 func (c *Crowd) Tally(_ struct{}, t *Tally) error {
 	*t = Tally{c.verified.Load(), c.refused.Load(), c.stray.Load(), c.sendErrors.Load()}
 	return nil
-}
-
-// Usage is the process's.
-func (c *Crowd) Usage(settle bool, u *Usage) (err error) {
-	*u, err = usage(settle)
-	return err
 }
 
 // conn is a member's UDP socket as its IKE endpoint sees it.

@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"runtime/pprof"
 	"syscall"
 	"time"
 
@@ -31,11 +29,11 @@ import (
 
 // KeyServer is what the key server's process can be asked for.
 type KeyServer struct {
+	process
 	store *model.Store
 	ep    *ike.Endpoint
 	group *ks.Group
 	tap   *tap
-	prof  *os.File
 }
 
 // ServeOptions make the key server.
@@ -120,24 +118,6 @@ func signer(kind string) (*ks.Signer, error) {
 		return nil, err
 	}
 	return ks.NewSigner(key)
-}
-
-// Usage is the process's.
-func (k *KeyServer) Usage(settle bool, u *Usage) (err error) {
-	*u, err = usage(settle)
-	return err
-}
-
-// Profile starts a CPU profile, or ends it for an empty path.
-func (k *KeyServer) Profile(path string, _ *struct{}) (err error) {
-	if path == "" {
-		pprof.StopCPUProfile()
-		return k.prof.Close()
-	}
-	if k.prof, err = os.Create(path); err != nil {
-		return err
-	}
-	return pprof.StartCPUProfile(k.prof)
 }
 
 // Counts is what the key server's part of the model says.

@@ -72,7 +72,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.parallel, "parallel", 64, "registrations at a time, where the members don't choose the moment")
 	f.StringVar(&o.only, "only", strings.Join(sections, ","), "what to measure")
 	f.StringVar(&o.sign, "sign", "rsa", "signature of rekeys: rsa (2048 bits) or ecdsa (P-256)")
-	f.StringVar(&o.profile, "profile", "", "write CPU profiles of the key server to this path with the section's name")
+	f.StringVar(&o.profile, "profile", "", "write CPU profiles to this path with the section and the side behind it")
 	f.DurationVar(&o.life, "life", 240*time.Second, "life of the crowd's TEK")
 	f.DurationVar(&o.bare, "bare", time.Second, "how long public-key operations alone are measured")
 	if err := f.Parse(args); err != nil {

@@ -68,6 +68,29 @@ func (m *member) rekey(d []byte) ([]byte, error) {
 	return ack, err
 }
 
+// prepare makes the acknowledgement of the next rekey in advance: the key server can't
+// tell it from one of a member that has read the rekey.
+func (m *member) prepare() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := &m.keys
+	a := k.sa.AckKey(k.ask)
+	defer a.Zero()
+	m.prepared = a.Seal(k.last+1, isakmp.AddrID(m.addr), k.sa.SPI)
+}
+
+// unread is what was prepared, once.
+func (m *member) unread() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.prepared
+	if a != nil {
+		m.prepared = nil
+		m.keys.last++
+	}
+	return a
+}
+
 // again opens a rekey that was opened before and returns the acknowledgement anew.
 func (m *member) again(d []byte) ([]byte, error) {
 	m.mu.Lock()

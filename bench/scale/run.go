@@ -3,6 +3,7 @@ package main
 // The measurements, one after the other, each with processes of its own.
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -115,23 +116,26 @@ func (p *pair) counts() (c Counts, err error) {
 	return c, err
 }
 
-// profiled runs f under the key server's profile, where one is wanted.
+// profiled runs f under both sides' profiles, where they are wanted.
 func (p *pair) profiled(o options, section string, f func() error) error {
 	if o.profile == "" {
 		return f()
 	}
-	if err := p.ks.call("Profile", o.profile+"."+section, nil); err != nil {
-		return err
+	for _, c := range []*child{p.ks, p.gm} {
+		if err := c.call("Profile", o.profile+"."+section+"."+c.name, nil); err != nil {
+			return err
+		}
 	}
 	err := f()
-	if perr := p.ks.call("Profile", "", nil); err == nil {
-		err = perr
+	for _, c := range []*child{p.ks, p.gm} {
+		err = errors.Join(err, c.call("Profile", "", nil))
 	}
 	return err
 }
 
-// rekeyRound is one round of the three things that are compared.
-type rekeyRound struct{ rekey, echo, work cost }
+// rekeyRound is one round of what is compared: a rekey, and echoes where members do the
+// same work; a rekey that members answer unread, and plain echoes.
+type rekeyRound struct{ rekey, work, unread, echo cost }
 
 // cost is what one of them took.
 type cost struct{ took, ks, gm time.Duration }
@@ -150,7 +154,12 @@ func measureRekey(o options, w io.Writer) error {
 		return err
 	}
 	var last Rekeyed
-	rekey := func() (c cost, err error) {
+	rekey := func(unread bool) (c cost, err error) {
+		if unread {
+			if err := p.gm.call("Prepare", struct{}{}, nil); err != nil {
+				return c, err
+			}
+		}
 		c.ks, c.gm, err = p.spent(func() error { return p.ks.call("Rekey", o.members, &last) })
 		c.took = last.Took
 		return c, err
@@ -164,18 +173,19 @@ func measureRekey(o options, w io.Writer) error {
 		c.took = e.Took
 		return c, err
 	}
-	if _, err := rekey(); err != nil { // nobody's first time counts
+	if _, err := rekey(false); err != nil { // nobody's first time counts
 		return err
 	}
 	var rounds []rekeyRound
-	sent := 0
+	shown := last
 	err = p.profiled(o, "rekey", func() error {
 		for i := range o.rounds {
 			var r rekeyRound
 			steps := []func() error{
-				func() (err error) { r.rekey, err = rekey(); sent += last.Datagrams; return err },
-				func() (err error) { r.echo, err = echo(false); return err },
+				func() (err error) { r.rekey, err = rekey(false); shown = last; return err },
 				func() (err error) { r.work, err = echo(true); return err },
+				func() (err error) { r.unread, err = rekey(true); return err },
+				func() (err error) { r.echo, err = echo(false); return err },
 			}
 			if i%2 == 1 {
 				slices.Reverse(steps)
@@ -200,7 +210,7 @@ func measureRekey(o options, w io.Writer) error {
 	if err := p.gm.call("Tally", struct{}{}, &t); err != nil {
 		return err
 	}
-	rekeyReport{o, rounds, last, t, sent, p.fresh, full, busy}.print(w)
+	rekeyReport{o, rounds, shown, t, p.fresh, full, busy}.print(w)
 	return nil
 }
 

@@ -1,12 +1,14 @@
 package main
 
-// What a process has used.
+// What a process has used, and for what.
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -52,4 +54,30 @@ func usage(settle bool) (u Usage, err error) {
 		}
 	}
 	return u, nil
+}
+
+// process answers what every process of a measurement is asked.
+type process struct{ profile *os.File }
+
+// Usage is the process's; settle as in usage.
+func (*process) Usage(settle bool, u *Usage) (err error) {
+	*u, err = usage(settle)
+	return err
+}
+
+var errProfile = errors.New("no profile is being written")
+
+// Profile starts a CPU profile, or ends it for an empty path.
+func (p *process) Profile(path string, _ *struct{}) (err error) {
+	if path != "" {
+		if p.profile, err = os.Create(path); err != nil {
+			return err
+		}
+		return pprof.StartCPUProfile(p.profile)
+	}
+	if p.profile == nil {
+		return errProfile
+	}
+	pprof.StopCPUProfile()
+	return p.profile.Close()
 }

@@ -36,6 +36,7 @@ type air struct {
 	members map[netip.AddrPort][]*fakeMember // by where a datagram goes; several for multicast
 	sent    []sending
 	lose    func(to netip.AddrPort, d []byte) bool
+	slow    time.Duration // what sending a batch takes
 }
 
 type sending struct {
@@ -57,6 +58,7 @@ func (a *air) HandlePush(ci, cr isakmp.Cookie, f func(ike.Datagram)) func() {
 }
 
 func (a *air) SendPushBatch(d []byte, local netip.Addr, to []netip.AddrPort) (int, error) {
+	time.Sleep(a.slow)
 	a.mu.Lock()
 	a.sent = append(a.sent, sending{time.Now(), len(to), len(d)})
 	type delivery struct {

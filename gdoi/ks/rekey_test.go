@@ -363,9 +363,10 @@ func TestSlices(t *testing.T) {
 			l.join(t, i)
 		}
 		times := map[time.Duration]bool{}
-		l.air.lose = func(_ netip.AddrPort, d []byte) bool { time.Sleep(100 * time.Millisecond); return false }
+		l.air.slow = 100 * time.Millisecond
 		// One member a batch, so that a slow wire spreads them over time.
 		l.g.do(func() {
+			l.g.setup.Group.Local.Address = netip.Addr{}
 			for i, m := range l.g.roster.list {
 				m.local = gmAddr(i)
 			}
@@ -382,7 +383,7 @@ func TestSlices(t *testing.T) {
 				t.Errorf("SEQ %d: slices share one", r.Seq)
 			}
 		}
-		if len(times) != 4 { // 10 batches of 102 ms, a signature every 250 ms
+		if len(times) != 4 { // 10 batches of 100 ms, a signature every 250 ms
 			t.Errorf("%d signatures", len(times))
 		}
 	})

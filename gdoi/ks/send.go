@@ -1,8 +1,8 @@
 package ks
 
 // A transmission, as a worker does it beside the actor: encode, sign, send in loops of
-// fifty with a pause between them. What it reads never changes; what it learns goes
-// back as a report.
+// fifty, as fast as answers come back. What it reads never changes, but for the slots;
+// what it learns goes back as a report.
 
 import (
 	"context"
@@ -28,9 +28,15 @@ type Sender interface {
 const (
 	// loopSize is how many members one loop serves (guide, unicast rekeys).
 	loopSize = 50
-	// loopPause keeps the answers of a loop from meeting those of all others in our
-	// receive buffer: 25,000 members a second at most.
+	// answersOut is how many answers may be on their way when a loop begins: with its
+	// own they fit into the receive buffer that Linux gives by default, which holds about
+	// 300 of them.
+	answersOut = 200
+	// loopPause is how long a loop waits for them at most, and where nobody answers
+	// always: 25,000 members a second where they are far away.
 	loopPause = 2 * time.Millisecond
+	// loopLook is how often it looks.
+	loopLook = 100 * time.Microsecond
 )
 
 // target is one destination.
@@ -107,11 +113,40 @@ func (j *job) leg(ctx context.Context, l *leg, s Sender, rand io.Reader, res *re
 		if err != nil {
 			res.err = err // some may be reachable all the same
 		}
-		if i < len(l.to) && !pause(ctx, loopPause) {
+		if i < len(l.to) && !l.breathe(ctx, i) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// breathe waits until the next loop may be sent, of which i is the first: the answers
+// of too many would meet in our receive buffer. False when ctx ended first.
+func (l *leg) breathe(ctx context.Context, i int) bool {
+	if l.ack == 0 {
+		return pause(ctx, loopPause)
+	}
+	for begin := time.Now(); time.Since(begin) < loopPause; {
+		if l.unanswered(i) <= answersOut {
+			return ctx.Err() == nil
+		}
+		if !pause(ctx, loopLook) {
+			return false
+		}
+	}
+	return true
+}
+
+// unanswered counts the members before i that haven't answered this leg. It looks no
+// further back than matters: who was silent for that long won't answer now.
+func (l *leg) unanswered(i int) (n int) {
+	st := stamp(l.ord, l.seq)
+	for _, t := range l.to[max(0, i-answersOut-loopSize):i] {
+		if t.slot != nil && t.slot.acked.Load() < st {
+			n++
+		}
+	}
+	return n
 }
 
 // seal makes the datagram of a leg as it is at now.
