@@ -34,7 +34,7 @@ func (s *story) daemons() []*lab.Daemon { return append([]*lab.Daemon{s.ks}, s.g
 // them.
 func (l *ear) hear(d *lab.Daemon, texts ...string) error {
 	var quoted []string
-	err := lab.Until(20*time.Second, func() error {
+	err := lab.Until(time.Minute, func() error {
 		fresh := d.Output()[l.from[d.Node]:]
 		quoted = nil
 		for _, t := range texts {
@@ -99,7 +99,7 @@ var tek = regexp.MustCompile(`TEK POLICY[^$]*?spi: 0x([0-9A-F]{8})[^$]*?transfor
 // newestTEK waits until all members have the same newest key, with another SPI than
 // old, and returns its SPI and transform.
 func (s *story) newestTEK(old uint32) (spi uint32, transform string, err error) {
-	err = lab.Until(20*time.Second, func() error {
+	err = lab.Until(time.Minute, func() error {
 		spi = 0
 		for _, d := range s.gms {
 			out, err := d.Show("show crypto gdoi")
@@ -254,7 +254,7 @@ func kekOf(d *lab.Daemon) (k kek, err error) {
 // its messages as the key server does.
 func (s *story) agree(old kek) (kek, error) {
 	var now kek
-	err := lab.Until(20*time.Second, func() error {
+	err := lab.Until(time.Minute, func() error {
 		var err error
 		if now, err = kekOf(s.ks); err != nil {
 			return err

@@ -77,7 +77,7 @@ func (s *story) loadUp() error {
 	s.load = l
 	say("from now on, without a pause: UDP both ways between h1 and h2, %d datagrams a second each,", udpRate)
 	say("multicast from h3 to h1 and h2, %d a second, a TCP stream from h1 to h2, %d MiB/s", multicastRate, tcpRate>>20)
-	return lab.Until(20*time.Second, func() error {
+	return lab.Until(time.Minute, func() error {
 		if err := l.watch(); err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (l *load) now() (uint32, error) {
 // switched waits until every sender uses an SPI, and tells when each changed, counted
 // from a moment.
 func (l *load) switched(to uint32, from time.Time) error {
-	if err := lab.Until(40*time.Second, func() error {
+	if err := lab.Until(time.Minute, func() error {
 		spi, err := l.now()
 		if err == nil && spi != to {
 			err = fmt.Errorf("all send with SPI %#08x, not %#08x", spi, to)
@@ -201,7 +201,7 @@ func (l *load) account() error {
 		}
 	}
 	var err error
-	if next.tcp, err = l.tcp.Settle(20 * time.Second); err != nil {
+	if next.tcp, err = l.tcp.Settle(time.Minute); err != nil {
 		return err
 	}
 	say("   %-26s %7.1f MiB sent, all received in order and unchanged", "TCP h1 to h2", float64(next.tcp-l.at.tcp)/(1<<20))

@@ -114,10 +114,10 @@ func (s *story) start() error {
 		s.gms = append(s.gms, d)
 	}
 	for _, d := range s.gms {
-		if err := d.Registered(20 * time.Second); err != nil {
+		if err := d.Registered(time.Minute); err != nil {
 			return err
 		}
-		if err := d.Says(5*time.Second, "GM_REGS_COMPL"); err != nil {
+		if err := d.Says(time.Minute, "GM_REGS_COMPL"); err != nil {
 			return err
 		}
 	}
@@ -229,7 +229,7 @@ func (s *story) multicast() error {
 	}
 	say("h1 sent %d datagrams of %d octets to %s, %d a second", n, size, lab.DataGroup, rate)
 	for i, r := range rs {
-		if err := r.Await(n, 3*time.Second); err != nil {
+		if err := r.Await(n, 5*time.Second); err != nil {
 			return fmt.Errorf("h%d: %w", i+2, err)
 		}
 		if r.Duplicates+r.Damaged != 0 {
@@ -303,7 +303,7 @@ func (s *story) forged() error {
 				return err
 			}
 		}
-		if err := lab.Until(5*time.Second, func() error {
+		if err := lab.Until(30*time.Second, func() error {
 			after, err := dropped(gm, f.reason)
 			if err == nil && after-before != copies {
 				err = fmt.Errorf("counter %s went from %d to %d, not by %d", f.reason, before, after, copies)
