@@ -21,18 +21,22 @@ import (
 // A member is cut off from the key server, from early in a TEK's life to a minute before
 // its end, over the rekey and its repetitions: it has lost nothing, nor has anybody
 // else.
-func TestCutOffForLessThanALifeLosesNothing(t *testing.T) {
+func TestAcceptance3CutOffForLessThanALifeLosesNothing(t *testing.T) {
 	t.Parallel()
-	for _, x := range []struct{ from, to time.Duration }{
-		{time.Second, 700 * time.Second},         // back before the rekey
-		{5 * time.Minute, 840 * time.Second},     // over it (720 s), until the last minute
-		{710 * time.Second, 840 * time.Second},   // just over it and its repetitions
-		{730 * time.Second, 1560 * time.Second},  // over the next one, into the next TEK's last minute
-		{1441 * time.Second, 2270 * time.Second}, // the same a life later, caught between rekey and repetition
+	for _, x := range []struct {
+		from, to  time.Duration
+		transport string
+	}{
+		{time.Second, 700 * time.Second, unicast},         // back before the rekey
+		{5 * time.Minute, 840 * time.Second, unicast},     // over it (720 s), until the last minute
+		{5 * time.Minute, 840 * time.Second, multicast},   // the same
+		{710 * time.Second, 840 * time.Second, unicast},   // just over it and its repetitions
+		{730 * time.Second, 1560 * time.Second, unicast},  // over the next one, into the next TEK's last minute
+		{1441 * time.Second, 2270 * time.Second, unicast}, // the same a life later, caught between rekey and repetition
 	} {
-		t.Run(x.from.String(), func(t *testing.T) {
+		t.Run(x.from.String()+x.transport, func(t *testing.T) {
 			lively(t, 31, calm, func(l *life) {
-				ks := l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, unicast, "  rekey retransmit 10 number 2"), "seconds 3600", "seconds 900"))
+				ks := l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, x.transport, "  rekey retransmit 10 number 2"), "seconds 3600", "seconds 900"))
 				gms := l.members(3, lifeGM)
 				l.registered()
 				made := ks.made()
@@ -50,7 +54,7 @@ func TestCutOffForLessThanALifeLosesNothing(t *testing.T) {
 
 // A member misses a rekey and stays cut off past the end of its TEK: its packets drop,
 // others' packets to it too, none is in clear; once back it loses nothing.
-func TestCutOffPastTheEndOfATEK(t *testing.T) {
+func TestAcceptance3CutOffPastTheEndOfATEK(t *testing.T) {
 	t.Parallel()
 	lively(t, 39, calm, func(l *life) {
 		ks := l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, unicast, "  rekey retransmit 10 number 2"), "seconds 3600", "seconds 900"))
@@ -80,15 +84,18 @@ func TestCutOffPastTheEndOfATEK(t *testing.T) {
 	})
 }
 
-// A member is cut off for longer: it fails as configured, and returns by itself.
-func TestCutOffForLongerFailsAsConfigured(t *testing.T) {
-	t.Parallel()
-	const failClose = `crypto map M gdoi fail-close
+// failClose is an active map that lets name service pass.
+const failClose = `crypto map M gdoi fail-close
  match address FC
  activate
 ip access-list extended FC
  deny udp any any eq 53
+ deny udp any eq 53 any
 `
+
+// A member is cut off for longer: it fails as configured, and returns by itself.
+func TestAcceptance3CutOffForLongerFailsAsConfigured(t *testing.T) {
+	t.Parallel()
 	for name, x := range map[string]struct {
 		lines        string
 		permit, free sim.Fate // of a packet that was protected, and of one to port 53
@@ -130,61 +137,100 @@ ip access-list extended FC
 	}
 }
 
+// A member that is cut off from the start has never heard of a policy: it is open, the
+// vendor's default, or closed by an active fail-close map; it comes in by itself.
+func TestAcceptance3CutOffFromTheStartIsOpenOrClosed(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		lines        string
+		permit, free sim.Fate // of a packet that will be protected, and of one to port 53
+	}{
+		"open":   {"", sim.Fate{}, sim.Fate{}},
+		"closed": {failClose, sim.Fate{Drop: ipsec.DropFailClose}, sim.Fate{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lively(t, 30, calm, func(l *life) {
+				ks := l.ks("ks", "192.0.2.1", pushed(t, lifeKS, unicast))
+				l.net.Cut(ks.addr, netipAny)
+				gms := l.crowd(2, lifeGM+x.lines)
+				l.traffic.Pairs(gms[0].site, gms[1].site)
+				dns := l.traffic.Add(sim.Flow{From: gms[0].site, To: gms[1].site, Proto: 17, SrcPort: 4000, DstPort: 53})
+				l.run(30 * time.Minute)
+				for flow, want := range map[int]sim.Fate{0: x.permit, dns: x.free} {
+					if f, ok := l.traffic.Probe(flow); f != want || ok != (want.Drop == ipsec.DropNone) {
+						t.Errorf("flow %d: %+v, arrived %v, want %+v", flow, f, ok, want)
+					}
+				}
+				l.net.Heal(ks.addr, netipAny)
+				l.wait(10*time.Minute, "both are in", func() bool { return gms[0].spi() != 0 && gms[1].spi() != 0 })
+				l.run(10 * time.Second)
+				l.flow(time.Second)
+				l.run(10 * time.Minute)
+				l.flawless()
+			})
+		})
+	}
+}
+
 // A rekey that was captured is replayed a minute, a TEK and a KEK later: refused and
 // told, and nothing changes.
-func TestReplayedRekeyIsRefused(t *testing.T) {
+func TestAcceptance5CapturedRekeyIsRefused(t *testing.T) {
 	t.Parallel()
-	lively(t, 33, calm, func(l *life) {
-		ks := l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, unicast, "  rekey lifetime seconds 3600"), "seconds 3600", "seconds 900"))
-		gms := l.members(2, lifeGM)
-		l.registered()
-		l.flow(time.Second)
-		begin := time.Now()
-		ks.command("crypto gdoi ks rekey")
-		l.run(time.Second)
-		var captured push
-		for _, p := range l.rekeys(begin) {
-			if p.to.Addr() == gms[0].addr {
-				captured = p
-			}
-		}
-		if captured.data == nil {
-			t.Fatal("no rekey")
-		}
-		replay := func(what string, sequence bool) {
-			t.Helper()
-			synctest.Wait()
-			before, _ := gms[0].site.Policy("G")
-			m := gms[0].member()
-			now := time.Now()
-			l.net.Send(captured.from, captured.to, captured.data)
-			l.run(2 * time.Second)
-			after, _ := gms[0].site.Policy("G")
-			spis := func(p ipsec.GroupPolicy) (s []uint32) {
-				for _, k := range p.TEKs {
-					s = append(s, k.SPI)
+	for name, lines := range transports {
+		t.Run(name, func(t *testing.T) {
+			lively(t, 33, calm, func(l *life) {
+				ks := l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, lines, "  rekey lifetime seconds 3600"), "seconds 3600", "seconds 900"))
+				gms := l.members(2, lifeGM)
+				l.registered()
+				l.flow(time.Second)
+				begin := time.Now()
+				ks.command("crypto gdoi ks rekey")
+				l.run(time.Second)
+				var captured push
+				for _, p := range l.rekeys(begin) {
+					if p.to.Addr() == gms[0].addr || p.to.Addr().IsMulticast() {
+						captured = p
+					}
 				}
-				return s
-			}
-			if !slices.Equal(spis(before), spis(after)) || m.RekeysReceived != gms[0].member().RekeysReceived || m.AcksSent != gms[0].member().AcksSent {
-				t.Errorf("%s: something changed", what)
-			}
-			seq, other := len(told[event.GMRekeySeqFailure](gms[0], now)), len(told[event.GMRekeyFailure](gms[0], now))
-			if sequence && (seq != 1 || other != 0) || !sequence && (seq != 0 || other != 1) {
-				t.Errorf("%s: told as an old number %d times, otherwise %d times", what, seq, other)
-			}
-			if refusals(m.RekeysRefused)+1 != refusals(gms[0].member().RekeysRefused) {
-				t.Errorf("%s: counted %v, then %v", what, m.RekeysRefused, gms[0].member().RekeysRefused)
-			}
-		}
-		l.run(time.Minute)
-		replay("a minute later", true)
-		l.run(15 * time.Minute)
-		replay("a TEK later", true)
-		l.run(2 * time.Hour)
-		replay("a KEK later", false)
-		l.flawless()
-	})
+				if captured.data == nil {
+					t.Fatal("no rekey")
+				}
+				replay := func(what string, sequence bool) {
+					t.Helper()
+					synctest.Wait()
+					before, _ := gms[0].site.Policy("G")
+					m := gms[0].member()
+					now := time.Now()
+					l.net.Send(captured.from, captured.to, captured.data)
+					l.run(2 * time.Second)
+					after, _ := gms[0].site.Policy("G")
+					spis := func(p ipsec.GroupPolicy) (s []uint32) {
+						for _, k := range p.TEKs {
+							s = append(s, k.SPI)
+						}
+						return s
+					}
+					if !slices.Equal(spis(before), spis(after)) || m.RekeysReceived != gms[0].member().RekeysReceived || m.AcksSent != gms[0].member().AcksSent {
+						t.Errorf("%s: something changed", what)
+					}
+					seq, other := len(told[event.GMRekeySeqFailure](gms[0], now)), len(told[event.GMRekeyFailure](gms[0], now))
+					if sequence && (seq != 1 || other != 0) || !sequence && (seq != 0 || other != 1) {
+						t.Errorf("%s: told as an old number %d times, otherwise %d times", what, seq, other)
+					}
+					if refusals(m.RekeysRefused)+1 != refusals(gms[0].member().RekeysRefused) {
+						t.Errorf("%s: counted %v, then %v", what, m.RekeysRefused, gms[0].member().RekeysRefused)
+					}
+				}
+				l.run(time.Minute)
+				replay("a minute later", true)
+				l.run(15 * time.Minute)
+				replay("a TEK later", true)
+				l.run(2 * time.Hour)
+				replay("a KEK later", false)
+				l.flawless()
+			})
+		})
+	}
 }
 
 // refusals are all of them.

@@ -66,6 +66,7 @@ const cbcSet = "transform-set T esp-aes 128 esp-sha256-hmac"
 // lost, with Sender IDs and without, by unicast and by multicast; after a crash the same
 // where there are no Sender IDs.
 func TestKeyServerRestartsUnderTraffic(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		conf      string
 		transport string
@@ -105,6 +106,8 @@ func TestKeyServerRestartsUnderTraffic(t *testing.T) {
 					ks.command("crypto gdoi ks rekey replace-now")
 					l.run(time.Minute)
 				}
+				l.flawless()
+				l.flow(time.Second)
 				l.run(3 * time.Hour)
 				for _, g := range gms {
 					if n := len(told[event.GMRegistrationComplete](g, begin)); n != 0 {

@@ -9,6 +9,9 @@ package daemon
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -211,6 +214,9 @@ var tableRows = []row{
 	{name: "receive-only-off", before: atLocal + "sa receive-only", change: atLocal + "no sa receive-only", clear: true, look: func(s *scene) {
 		if f, ok := s.traffic.Probe(0); f.SPI == 0 || !ok {
 			s.t.Errorf("after the rekey: %+v, arrived %v", f, ok)
+		}
+		if d := s.ks.served().Direction; d != "Both" { // already (guide l.954)
+			s.t.Errorf("the key server shows %q", d)
 		}
 		if !s.policy().Passive {
 			s.t.Error("clear packets aren't taken any more")
@@ -461,6 +467,44 @@ func TestEveryRowOfTheTablesIsTestedOrAwaited(t *testing.T) {
 	for name := range awaiting {
 		if !known[name] {
 			t.Errorf("awaiting %s, which is no row", name)
+		}
+	}
+}
+
+// docs/guide.md names tests that exist, and every awaited row.
+func TestGuideListNamesTests(t *testing.T) {
+	list, err := os.ReadFile("../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	for _, dir := range []string{".", "../config", "../ipsec", "../gdoi/policy"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(b, -1) {
+				have[string(m[1])] = true
+			}
+		}
+	}
+	names := regexp.MustCompile("`(Test\\w+)").FindAllSubmatch(list, -1)
+	if len(names) < 30 {
+		t.Errorf("%d tests are named", len(names))
+	}
+	for _, m := range names {
+		if !have[string(m[1])] {
+			t.Errorf("there is no %s", m[1])
+		}
+	}
+	for row := range awaiting {
+		if !strings.Contains(string(list), "`"+row+"`") {
+			t.Errorf("%s isn't listed", row)
 		}
 	}
 }
