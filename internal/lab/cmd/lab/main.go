@@ -87,7 +87,7 @@ func up() error {
 		{"ip netns exec " + l.NS("core") + " tcpdump -n -i c1", "what the core sees"},
 		{"tail -f " + l.Dir + "/gm1.log", "a member's log"},
 	} {
-		fmt.Printf("  %-78s  %s\n", c[0], c[1])
+		fmt.Printf("  %-80s  %s\n", c[0], c[1])
 	}
 	fmt.Printf("\nmake lab-down removes it.\n")
 	return nil
