@@ -35,7 +35,7 @@ func (l *Lab) Capture(name, node, dev string, snaplen int, filter ...string) (*C
 		return nil, err
 	}
 	c.proc = p
-	if err := p.Says(10*time.Second, "listening on"); err != nil {
+	if err := p.Says(30*time.Second, "listening on"); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -62,7 +62,7 @@ func (c *Capture) counts() (told, captured, received, dropped int) {
 func (c *Capture) Stop() ([]Frame, error) {
 	if c.proc.Alive() {
 		// What the kernel has matched but tcpdump not yet written would be lost.
-		if err := Until(10*time.Second, func() error {
+		if err := Until(30*time.Second, func() error {
 			before, _, _, _ := c.counts()
 			c.proc.Signal(syscall.SIGUSR1)
 			return Until(time.Second, func() error {
@@ -76,7 +76,7 @@ func (c *Capture) Stop() ([]Frame, error) {
 			return nil, err
 		}
 		c.proc.Signal(syscall.SIGINT)
-		if err := c.proc.Wait(10 * time.Second); err != nil {
+		if err := c.proc.Wait(30 * time.Second); err != nil {
 			return nil, err
 		}
 	}

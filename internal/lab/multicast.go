@@ -60,7 +60,7 @@ func (l *Lab) smcrouted(node, conf string) error {
 		return err
 	}
 	want := strings.Count(conf, "\n")
-	return Until(10*time.Second, func() error {
+	return Until(30*time.Second, func() error {
 		if !p.Alive() {
 			return Final(fmt.Errorf("lab: smcrouted in %s: %s", node, tail(p.Output())))
 		}

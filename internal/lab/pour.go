@@ -143,7 +143,7 @@ func (p *Pour) Settle(limit time.Duration) (int64, error) {
 // Stop ends the stream and returns what was sent and what arrived unchanged.
 func (p *Pour) Stop() (sent, received int64, err error) {
 	close(p.stop)
-	limit := time.Now().Add(10 * time.Second)
+	limit := time.Now().Add(30 * time.Second)
 	p.out.SetDeadline(limit)
 	p.in.SetDeadline(limit)
 	p.done.Wait()

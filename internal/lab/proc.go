@@ -87,13 +87,13 @@ func (p *Proc) Kill() error {
 	return p.Wait(10 * time.Second)
 }
 
-// Stop asks it to end and, after ten seconds, makes it. Needing to be made is an error.
+// Stop asks it to end and, after half a minute, makes it. Needing to be made is an error.
 func (p *Proc) Stop() error {
 	if !p.Alive() {
 		return nil
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	if err := p.Wait(10 * time.Second); err != nil {
+	if err := p.Wait(30 * time.Second); err != nil {
 		return errors.Join(fmt.Errorf("lab: %s ignored SIGTERM", p.Name), p.Kill())
 	}
 	return nil

@@ -144,7 +144,7 @@ func (s *Stream) Counts() (sent, received int) {
 }
 
 // Settle waits until all that was sent up to now has arrived, or nothing of it has for
-// two seconds, while the stream goes on. It returns how many that are, and how many
+// five seconds, while the stream goes on. It returns how many that are, and how many
 // of them each receiver has.
 func (s *Stream) Settle() (sent int, received []int) {
 	sent = s.sent()
@@ -160,7 +160,7 @@ func (s *Stream) Settle() (sent int, received []int) {
 		if sum != last {
 			last, at = sum, time.Now()
 		}
-		if sum == sent*len(s.rs) || time.Since(at) > 2*time.Second {
+		if sum == sent*len(s.rs) || time.Since(at) > 5*time.Second {
 			return nil
 		}
 		return errors.New("on its way")
@@ -181,7 +181,7 @@ func (s *Stream) Faults() (refused, duplicates, damaged int) {
 	return refused, duplicates, damaged
 }
 
-// Stop ends sending, waits until all has arrived or nothing has for two seconds, and
+// Stop ends sending, waits until all has arrived or nothing has for five seconds, and
 // returns the counts.
 func (s *Stream) Stop() (sent, received int) {
 	close(s.stop)

@@ -33,7 +33,7 @@ func TestNothingInClearWhateverHappens(t *testing.T) {
 	some := func() {
 		t.Helper()
 		from, _ := load.Counts()
-		w.until(10*time.Second, func() error {
+		w.until(30*time.Second, func() error {
 			if now, _ := load.Counts(); now-from < 200 {
 				return errors.New("no load")
 			}
@@ -149,7 +149,7 @@ func TestInjectedAtTheCore(t *testing.T) {
 			lab.UDP(mac, lab.Host(1), lab.Host(2), 4321, 4321, []byte("in clear")),
 			lab.IPv4(mac, lab.Host(1), lab.Host(2), 6, syn)))
 	}
-	w.until(5*time.Second, func() error {
+	w.until(30*time.Second, func() error {
 		after := w.snapshot(w.gms[2]).Dataplane.Drops
 		if got := after["clear-inbound"] - before["clear-inbound"]; got != 2*n {
 			return fmt.Errorf("%d clear packets counted of %d: %v", got, 2*n, after)

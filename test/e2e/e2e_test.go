@@ -18,8 +18,9 @@ import (
 	"getvpn/internal/lab"
 )
 
-// binDir holds the programs under test; TestMain builds them once.
-var binDir string
+// binDir holds the programs under test; TestMain builds them once. tempDir is for what
+// tests share.
+var binDir, tempDir string
 
 func TestMain(m *testing.M) {
 	code, err := setUp(m)
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // together is how many labs run at once: they wait far more than they compute.
-const together = "4"
+const together = "6"
 
 func setUp(m *testing.M) (int, error) {
 	flag.Parse()
@@ -45,12 +46,13 @@ func setUp(m *testing.M) (int, error) {
 	if os.Geteuid() != 0 {
 		return m.Run(), nil // every test skips
 	}
+	dir, err := os.MkdirTemp("", "getvpn-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	tempDir = dir
 	if binDir = os.Getenv("GETVPN_BIN"); binDir == "" {
-		dir, err := os.MkdirTemp("", "getvpn-e2e-")
-		if err != nil {
-			return 1, err
-		}
-		defer os.RemoveAll(dir)
 		binDir = dir
 		if err := build(dir); err != nil {
 			return 1, err

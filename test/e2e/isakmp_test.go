@@ -6,16 +6,28 @@ package e2e
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"getvpn/internal/lab"
 	"getvpn/test/rfcdecode"
 )
+
+// keylogBuild are the programs with the key log.
+var keylogBuild = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(tempDir, "keylog")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, build(dir, "-tags", "keylog")
+})
 
 // newOpenWorld is a world of daemons that log their phase-1 keys, and the log's name.
 func newOpenWorld(t *testing.T, members int) (w *world, keys string) {
@@ -23,12 +35,19 @@ func newOpenWorld(t *testing.T, members int) (w *world, keys string) {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	bin := t.TempDir()
-	if err := build(bin, "-tags", "keylog"); err != nil {
+	built, err := keylogBuild()
+	if err != nil {
 		t.Fatal(err)
 	}
-	keys = filepath.Join(t.TempDir(), "keys")
-	t.Setenv("GETVPN_IKE_KEYLOG", keys)
+	// The environment is the process's, which other tests share: each lab has a getvpnd
+	// that sets its own.
+	bin := t.TempDir()
+	keys = filepath.Join(bin, "keys")
+	script := fmt.Sprintf("#!/bin/sh\nGETVPN_IKE_KEYLOG='%s' exec '%s' \"$@\"\n", keys, filepath.Join(built, "getvpnd"))
+	if err := errors.Join(os.WriteFile(filepath.Join(bin, "getvpnd"), []byte(script), 0o700),
+		os.Symlink(filepath.Join(built, "getvpn"), filepath.Join(bin, "getvpn"))); err != nil {
+		t.Fatal(err)
+	}
 	return newWorld(t, lab.Options{Members: members, Bin: bin}), keys
 }
 

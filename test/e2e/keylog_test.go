@@ -18,6 +18,7 @@ import (
 // message; the second decoder, with the same key, checks each field that it reads
 // and those that tshark misreads.
 func Test_wire_04_RegistrationDecrypted(t *testing.T) {
+	t.Parallel()
 	w, keys := newOpenWorld(t, 1)
 	w.startKS(policy{})
 	c, err := w.Capture("registration", "core", "k1", 0, "udp port 848 or udp port 4500")

@@ -28,7 +28,7 @@ func (w *world) load() (some func()) {
 	return func() {
 		w.Helper()
 		from, _ := s.Counts()
-		w.until(10*time.Second, func() error {
+		w.until(30*time.Second, func() error {
 			if now, _ := s.Counts(); now-from < 200 {
 				return errors.New("no load")
 			}
@@ -188,7 +188,7 @@ func TestDeviceRecreatedWithoutADaemon(t *testing.T) {
 			w.passes("made again under the daemon")
 			// A firewall service that reloads its whole ruleset.
 			w.run("gm1", "nft", "flush", "ruleset")
-			w.until(5*time.Second, func() error {
+			w.until(30*time.Second, func() error {
 				if !strings.Contains(w.kernel("gm1"), "getvpn-wan") {
 					return errors.New("the lock isn't back")
 				}
@@ -229,7 +229,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	w.remake() // the pins' device is gone
 	bare := strings.Replace(conf, "interface wan\n crypto map M\n", "", 1)
 	p = w.again(1, bare)
-	w.until(10*time.Second, func() error {
+	w.until(30*time.Second, func() error {
 		if left := w.kernel("gm1"); left != "" {
 			return errors.New("left: " + left)
 		}
@@ -243,7 +243,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	w.run("gm1", "ip", "link", "add", "wan2", "type", "veth", "peer", "name", "far2")
 	w.run("gm1", "ip", "link", "set", "wan2", "up")
 	p = w.again(1, strings.Replace(conf, "interface wan\n", "interface wan2\n", 1))
-	w.until(20*time.Second, func() error {
+	w.until(30*time.Second, func() error {
 		if left := w.kernel("gm1"); strings.Contains(left, "getvpn-wan,") || strings.Contains(left, "gv-wan,") || !strings.Contains(left, "getvpn-wan2") {
 			return errors.New("there is: " + left)
 		}
@@ -343,7 +343,7 @@ func TestUpgradedAndReconfigured(t *testing.T) {
 			some()
 			w.passes("reconfigured")
 			if conf == denied {
-				w.until(5*time.Second, func() error {
+				w.until(30*time.Second, func() error {
 					after, err := w.Counted("core")
 					if err == nil && after["denied"] == before["denied"] {
 						err = errors.New("the denied port doesn't pass")

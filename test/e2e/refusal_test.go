@@ -29,7 +29,7 @@ func TestRefusedMembers(t *testing.T) {
 		return nil
 	})
 	start := time.Now()
-	w.must(w.startGM(1, member{}).Registered(10 * time.Second))
+	w.must(w.startGM(1, member{}).Registered(30 * time.Second))
 	t.Logf("the good member registered %v after its start", time.Since(start).Round(time.Millisecond))
 
 	ks := w.snapshot(w.ks)
@@ -103,7 +103,7 @@ func TestBrokenMessages(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	start := time.Now()
-	w.must(w.startGM(2, member{}).Registered(15 * time.Second))
+	w.must(w.startGM(2, member{}).Registered(30 * time.Second))
 	t.Logf("%d broken datagrams; the next member registered in %v", sent, time.Since(start).Round(time.Millisecond))
 	after := w.snapshot(w.ks).IKE.Drops
 	t.Logf("counted: %v", after)

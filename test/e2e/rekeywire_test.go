@@ -21,6 +21,7 @@ import (
 // Every rekey, acknowledgement and delete of a live group breaks no rule of the RFCs,
 // and openssl verifies each signature and each HASH.
 func Test_wire_04_RekeysDecrypted(t *testing.T) {
+	t.Parallel()
 	common := []string{"rekey acknowledgement interoperable", "rekey retransmit 10 number 1"}
 	for _, c := range []struct {
 		name      string
@@ -30,7 +31,10 @@ func Test_wire_04_RekeysDecrypted(t *testing.T) {
 		{"unicast", append([]string{"rekey algorithm aes 128", "rekey sig-hash algorithm sha256", "rekey authentication mypubkey rsa SIGN", "rekey transport unicast"}, common...), false},
 		{"multicast", append([]string{"rekey algorithm aes 256", "rekey authentication mypubkey ecdsa SIGN", multicastRekey}, common...), true},
 	} {
-		t.Run(c.name, func(t *testing.T) { rekeysOnTheWire(t, c.rekey, c.multicast) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			rekeysOnTheWire(t, c.rekey, c.multicast)
+		})
 	}
 }
 

@@ -88,6 +88,7 @@ func multicastEachOnce(w *world, n int) {
 
 // Every transform carries traffic between live daemons.
 func TestEveryTransform(t *testing.T) {
+	t.Parallel()
 	all := []string{"esp-gcm 256", "esp-aes 128 esp-sha-hmac", "esp-aes 256 esp-sha512-hmac", "esp-3des esp-sha256-hmac", "esp-null esp-sha-hmac", "esp-gmac 128"}
 	if soak() {
 		for _, bits := range []string{"128", "192", "256"} {
@@ -102,6 +103,7 @@ func TestEveryTransform(t *testing.T) {
 	}
 	for _, tr := range all {
 		t.Run(tr, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, lab.Options{Members: 2})
 			w.group(policy{transform: tr}, 2)
 			if out, err := w.Ping("h1", lab.Host(2), 5, "-s", "1000"); err != nil {

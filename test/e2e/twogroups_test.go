@@ -71,14 +71,14 @@ func TestRestartWithoutFailClose(t *testing.T) {
 	some := func() {
 		t.Helper()
 		from, _ := load.Counts()
-		w.until(10*time.Second, func() error {
+		w.until(30*time.Second, func() error {
 			if now, _ := load.Counts(); now-from < 300 {
 				return errors.New("no load")
 			}
 			return nil
 		})
 	}
-	w.until(20*time.Second, func() error { _, err := w.Ping("h1", lab.Host(2), 1, "-W", "1"); return err })
+	w.until(30*time.Second, func() error { _, err := w.Ping("h1", lab.Host(2), 1, "-W", "1"); return err })
 	some()
 	w.noneInClear()
 
