@@ -316,7 +316,7 @@ var tableRows = []row{
 		}
 	}},
 	{name: "group-size", change: atLocal + "group size small 16", clear: true, look: func(s *scene) {
-		s.wait(time.Minute, "both are back", func() bool {
+		s.wait(5*time.Minute, "both are back", func() bool {
 			k, m := s.tek(s.a.spi()), s.b.spi()
 			return s.a.spi() != s.old && s.a.spi() == m && k.SIDBits == 16
 		})

@@ -252,12 +252,18 @@ func (g *Group) senderIDs(o *policy.Offer, gap *gdoi.GAP) (policy.Keys, error) {
 	return policy.Keys{SIDBits: g.setup.SIDBits, SIDs: sids}, nil
 }
 
-// reinit is the clean slate of RFC 6407 §3.5: all TEKs and the KEK go, Sender IDs
-// start again under new keys. A rekey tells the members to delete what they have (its
-// step 6); they register again with jitter. If the disk refuses, the group stays
-// without keys for new members until the next registration tries again.
+// reinit is the clean slate of RFC 6407 §3.5: the key server's TEKs and KEK go, Sender
+// IDs start again under new keys. A rekey tells the members (its step 6); they register
+// again with jitter. If the disk refuses, the group stays without keys for new members
+// until the next registration tries again.
+//
+// Step 6 would have members delete their TEKs at once, and traffic stop until all are
+// back. Ours lose the KEK and shorten their TEKs: whoever has a Sender ID under an old key
+// is the only one that has it, and nobody gets another under that key, so members may
+// send with it until all have the new ones. In an interop group the order is literal:
+// others may not come back for a lost KEK.
 func (g *Group) reinit(now time.Time) {
-	g.anew(gdoi.Delete{AllTEKs: true, AllKEKs: true}, now)
+	g.anew(gdoi.Delete{AllTEKs: g.setup.Group.Interop, AllKEKs: true}, now)
 }
 
 // anew is a clean slate with a word of its own for the members.
