@@ -66,6 +66,10 @@ func TestRekeyAt(t *testing.T) {
 		{300 * sec, 3, 10 * sec, 100, 170 * sec},
 		{3600 * sec, 3, 10 * sec, 100, 3200 * sec},
 		{3600 * sec, 0, 0, 0, 3240 * sec},
+		{300 * sec, 0, 0, 0, 210 * sec},
+		{300 * sec, 0, 0, 100, 200 * sec},
+		{3600 * sec, 0, 0, 100, 3230 * sec},
+		{1800 * sec, 2, 10 * sec, 4, 1595 * sec},   // its case study
 		{3600 * sec, 3, 10 * sec, 101, 3195 * sec}, // a third loop of 50
 		{3600 * sec, 3, 10 * sec, 1, 3205 * sec},
 		{899 * sec, 0, 0, 0, 809 * sec},
