@@ -175,7 +175,7 @@ func TestReplayedByTheCore(t *testing.T) {
 // the encryption, in single packets and in super-packets, IPv4 and IPv6, forwarded and own.
 func TestTagsForNftables(t *testing.T) {
 	for mask, backend := range map[uint32]string{0: "tcx", 0x0fff0000: "clsact", 0xff: "tcx"} {
-		t.Run(fmt.Sprintf("mask %#x, %s", mask, backend), func(t *testing.T) {
+		t.Run(fmt.Sprintf("mask %#x on %s", mask, backend), func(t *testing.T) {
 			needBackend(t, backend)
 			edit := timed(100, 0)
 			s := newSite(t, topology.Options{}, func(p *static.Policy) {
