@@ -24,6 +24,10 @@ const (
 // server is what the control socket's clients share.
 type server struct {
 	x        *Exec
+	clients  clients
+	limit    time.Duration // see ioTimeout
+	patience time.Duration
+
 	mu       sync.Mutex
 	sessions map[string]*remembered
 }

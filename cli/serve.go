@@ -2,7 +2,8 @@ package cli
 
 // The control socket. A client sends one request, a line of JSON, and reads one
 // answer: a line of JSON with its length, then the text. Requests are bounded in
-// length and time, clients in number, so that nobody can hold the daemon up.
+// length and time, clients in number, so that nobody can hold the daemon up; and when
+// all places are taken, the client that has kept us waiting longest loses its own.
 
 import (
 	"bufio"
@@ -11,13 +12,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
 	maxRequest = 4096             // octets
 	maxClients = 64               // connections served at once; others are told so
 	ioTimeout  = 10 * time.Second // to send a request, and to take each part of an answer
+	patience   = time.Second      // kept waiting for so long, a client may lose its place to another
 )
 
 // Request is one command. Session is a name that the client thought up and nobody
@@ -46,43 +51,100 @@ type Answer struct {
 
 // Serve answers on l until it is closed, which is no error.
 func Serve(l net.Listener, c Control) error {
-	x := &server{x: &Exec{Control: c}, sessions: map[string]*remembered{}}
-	slots := make(chan struct{}, maxClients)
+	x := &server{x: &Exec{Control: c}, sessions: map[string]*remembered{}, limit: ioTimeout, patience: patience}
+	return x.run(l)
+}
+
+func (x *server) run(l net.Listener) error {
+	x.clients = clients{m: map[net.Conn]time.Time{}, max: maxClients}
 	for {
 		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			time.Sleep(50 * time.Millisecond) // it passes, and a socket that nobody serves wouldn't
+			continue
+		case err != nil:
 			return fmt.Errorf("cli: control socket: %w", err)
 		}
-		select {
-		case slots <- struct{}{}:
+		if x.clients.admit(conn, x.patience) {
 			go func() {
-				defer func() { <-slots }()
+				defer x.clients.leave(conn)
 				x.serve(conn)
 			}()
-		default:
-			// Never wait for a client that may not be reading.
-			conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-			answer(conn, Answer{}, "% Too many sessions, try again.\n")
-			conn.Close()
+			continue
 		}
+		// Never wait for a client that may not be reading.
+		conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		conn.Write(reply(Answer{}, "% Too many sessions, try again.\n"))
+		conn.Close()
 	}
 }
 
+// clients are the connections that are served.
+type clients struct {
+	mu  sync.Mutex
+	max int
+	m   map[net.Conn]time.Time // since when we wait for it; zero: it waits for us
+}
+
+// admit gives conn a place; if there is none, that of the client that we have waited for
+// longest, patience at least.
+func (c *clients) admit(conn net.Conn, patience time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if len(c.m) >= c.max {
+		var worst net.Conn
+		var since time.Time
+		for x, t := range c.m {
+			if !t.IsZero() && now.Sub(t) >= patience && (worst == nil || t.Before(since)) {
+				worst, since = x, t
+			}
+		}
+		if worst == nil {
+			return false
+		}
+		worst.Close() // who serves it notices
+		delete(c.m, worst)
+	}
+	c.m[conn] = now
+	return true
+}
+
+// waiting notes that we wait for conn, or not any more.
+func (c *clients) waiting(conn net.Conn, is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.m[conn]; !ok {
+		return
+	}
+	c.m[conn] = time.Time{}
+	if is {
+		c.m[conn] = time.Now()
+	}
+}
+
+func (c *clients) leave(conn net.Conn) {
+	conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.m, conn)
+}
+
 func (x *server) serve(conn net.Conn) {
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(ioTimeout))
+	conn.SetDeadline(time.Now().Add(x.limit))
 	line, err := bufio.NewReader(io.LimitReader(conn, maxRequest)).ReadBytes('\n')
+	x.clients.waiting(conn, false)
 	var r Request
 	if err != nil || json.Unmarshal(line, &r) != nil {
-		answer(conn, Answer{Hostname: x.x.Control.Snapshot().Hostname}, "% Bad request.\n")
+		x.answer(conn, Answer{Hostname: x.x.Control.Snapshot().Hostname}, "% Bad request.\n")
 		return
 	}
 	s, done, err := x.session(r.Session, Caller{User: userOf(conn), Source: "vty0"})
 	if err != nil {
-		answer(conn, Answer{Hostname: x.x.Control.Snapshot().Hostname}, failed(err).Error())
+		x.answer(conn, Answer{Hostname: x.x.Control.Snapshot().Hostname}, failed(err).Error())
 		return
 	}
 	defer done()
@@ -101,23 +163,27 @@ func (x *server) serve(conn net.Conn) {
 		}
 	}
 	a.Hostname, a.Prompt, a.Config = x.x.Control.Snapshot().Hostname, s.Prompt(), s.Configuring()
-	answer(conn, a, text)
+	x.answer(conn, a, text)
+}
+
+// reply is an answer on the wire.
+func reply(a Answer, text string) []byte {
+	a.Length = len(text)
+	head, err := json.Marshal(a)
+	if err != nil {
+		return nil
+	}
+	return append(append(head, '\n'), text...)
 }
 
 // answer writes in parts: each has the time limit, so that a slow but reading client
 // of a long table isn't cut off.
-func answer(conn net.Conn, a Answer, text string) {
-	a.Length = len(text)
-	head, err := json.Marshal(a)
-	if err != nil {
-		return
-	}
-	buf := append(append(head, '\n'), text...)
+func (x *server) answer(conn net.Conn, a Answer, text string) {
+	buf := reply(a, text)
 	for len(buf) > 0 {
 		n := min(len(buf), 64<<10)
-		if len(buf) > n || len(text) > n {
-			conn.SetWriteDeadline(time.Now().Add(ioTimeout))
-		}
+		x.clients.waiting(conn, true)
+		conn.SetWriteDeadline(time.Now().Add(x.limit))
 		if _, err := conn.Write(buf[:n]); err != nil {
 			return
 		}
