@@ -10,9 +10,10 @@ GO ?= go
 FUZZTIME ?= 30s
 SOAKTIMEOUT ?= 3h
 ROUNDS ?= 7
+MEMBERS ?= 10000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo lab lab-down test race fuzz bench soak generate-check lint fmt clean
+.PHONY: help build demo lab lab-down test race fuzz bench bench-scale soak generate-check lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,11 @@ bench: ## throughput, packet rate, round trips beside plain forwarding, wireguar
 	@scripts/setup bench
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench/ ./bench/gw ./bench/blast ./bench/yardstick/wgo ./bench/measure
 	bin/bench/measure -bin bin/bench -rounds $(ROUNDS)
+
+bench-scale: ## a key server with ten thousand members: rekey, registration, a crowd at once, beside their bounds (root)
+	@scripts/setup demo
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench/ ./bench/scale
+	bin/bench/scale -n $(MEMBERS) -rounds $(ROUNDS)
 
 soak: ## the long forms of the end-to-end tests (root)
 	@scripts/setup test

@@ -57,7 +57,7 @@ type EchoArgs struct {
 var errLost = errors.New("echoes were lost")
 
 // quiet is how long nothing may come before what is missing counts as lost.
-const quiet = 3 * time.Second
+const quiet = 20 * time.Second
 
 // echo sends Data to every member and returns the time to the last answer.
 func echo(a EchoArgs) (took time.Duration, err error) {
