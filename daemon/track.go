@@ -57,9 +57,15 @@ func (ts *trackers) object(id int) *tracker {
 }
 
 // Close waits until the program has been told of every object's newest state, or has
-// failed to take it once. Nothing is set after it.
+// failed to take it once. Nothing is set after it. A daemon may be stopped twice.
 func (ts *trackers) Close() {
-	close(ts.ending)
+	ts.mu.Lock()
+	select {
+	case <-ts.ending:
+	default:
+		close(ts.ending)
+	}
+	ts.mu.Unlock()
 	ts.running.Wait()
 }
 
