@@ -31,7 +31,7 @@ type Endpoint struct {
 	log   *slog.Logger
 	cfg   atomic.Pointer[Config]
 	conns []*boundConn
-	jobs  chan func()
+	jobs  lanes
 	quit  chan struct{}
 	wg    sync.WaitGroup
 	once  sync.Once
@@ -75,9 +75,6 @@ type path struct {
 	local, remote netip.AddrPort
 }
 
-// maxJobs is how many phase-1 messages can wait for a worker: about a second's work.
-const maxJobs = 1024
-
 // firstConnID is the number of the first SA, as the vendor counts.
 const firstConnID = 1001
 
@@ -88,8 +85,8 @@ func New(o Options) (*Endpoint, error) {
 	}
 	o.defaults()
 	e := &Endpoint{
-		opts: o, rand: o.Rand, log: o.Log, quit: make(chan struct{}), jobs: make(chan func(), maxJobs),
-		sources: newLimiter(o.Limits.NewPerSource, 8192), notifies: newLimiter(o.Limits.NotifyPerSec, 1),
+		opts: o, rand: o.Rand, log: o.Log, quit: make(chan struct{}), jobs: newLanes(o.Limits.HalfOpen),
+		sources: newLimiter(o.Limits.NewPerSource, sourcesMost), notifies: newLimiter(o.Limits.NotifyPerSec, 1),
 		starting: map[isakmp.Cookie]*session{}, firsts: map[firstKey]*session{}, half: map[pair]*session{},
 		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{}, perAddr: map[netip.Addr]int{},
 		connecting: map[connectKey]*attempt{}, contacted: map[netip.Addr]struct{}{}, push: map[pair]func(Datagram){},
@@ -235,26 +232,19 @@ func (e *Endpoint) drop(r DropReason) {
 
 // work runs jobs until the end.
 func (e *Endpoint) work() {
-	for {
-		select {
-		case f := <-e.jobs:
-			f()
-		case <-e.quit:
-			return
-		}
+	for f := e.jobs.take(e.quit); f != nil; f = e.jobs.take(e.quit) {
+		f()
 	}
 }
 
 // queue gives f to a worker; when all are behind, it drops and counts, since the peer
 // sends again.
-func (e *Endpoint) queue(f func()) bool {
-	select {
-	case e.jobs <- f:
-		return true
-	default:
+func (e *Endpoint) queue(i lane, f func()) bool {
+	if !e.jobs.put(i, f) {
 		e.drop(DropOverload)
 		return false
 	}
+	return true
 }
 
 // transmit sends a datagram over a path.

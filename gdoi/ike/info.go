@@ -98,7 +98,7 @@ func (e *Endpoint) unprotected(h isakmp.Header, b []byte, p path) {
 	if s == nil || s.view.Load().path.remote.Addr() != p.remote.Addr() {
 		return
 	}
-	e.queue(func() {
+	e.queue(finishing, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.hint = "unauthenticated " + n.Type.String()

@@ -20,6 +20,10 @@ type limiter struct {
 	m      map[netip.Addr]bucket
 }
 
+// sourcesMost is how many sources of first messages are told apart: more than send one in
+// the time that a bucket takes to be full again.
+const sourcesMost = 32768
+
 type bucket struct {
 	tokens float64
 	at     time.Time

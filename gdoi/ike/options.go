@@ -55,7 +55,7 @@ type Retry struct {
 
 // Limits bound what unauthenticated peers can make us do.
 type Limits struct {
-	HalfOpen       int           // responder states, default 4096
+	HalfOpen       int           // responder states, default 16384: a large group at once
 	HalfOpenSource int           // of one source address, default 64
 	HalfOpenAge    time.Duration // default 30 s
 	NewPerSource   float64       // first messages a second and source, default 20
@@ -73,7 +73,7 @@ func (o *Options) defaults() {
 	}
 	o.Retry.defaults()
 	l := &o.Limits
-	setDefault(&l.HalfOpen, 4096)
+	setDefault(&l.HalfOpen, 16384)
 	setDefault(&l.HalfOpenSource, 64)
 	setDefault(&l.HalfOpenAge, 30*time.Second)
 	setDefault(&l.NewPerSource, 20)

@@ -12,14 +12,20 @@ import (
 
 // This file shows the endpoint to the management model and emits its events.
 
-// publishEvery is the least time between two publications.
-const publishEvery = 100 * time.Millisecond
+// publishEvery is the least time between two publications; each publishRows of the last
+// one add as much: listing ten thousand SAs takes ten milliseconds, and is done once a
+// second.
+const (
+	publishEvery = 100 * time.Millisecond
+	publishRows  = 1000
+)
 
 // publisher coalesces: the first change is published at once, what follows within
 // publishEvery together at its end.
 type publisher struct {
 	mu      sync.Mutex
 	last    time.Time
+	rows    int // of the last publication
 	pending *time.Timer
 	slow    *time.Timer
 	stopped bool
@@ -37,7 +43,7 @@ func (e *Endpoint) publish() {
 		return
 	}
 	now := time.Now()
-	if wait := publishEvery - now.Sub(p.last); wait > 0 {
+	if wait := publishEvery*time.Duration(1+p.rows/publishRows) - now.Sub(p.last); wait > 0 {
 		p.pending = time.AfterFunc(wait, func() {
 			p.mu.Lock()
 			p.pending, p.last = nil, time.Now()
@@ -91,6 +97,9 @@ func (e *Endpoint) publishNow() {
 	e.pub.run.Lock()
 	defer e.pub.run.Unlock()
 	ike := e.snapshot()
+	e.pub.mu.Lock()
+	e.pub.rows = len(ike.SAs)
+	e.pub.mu.Unlock()
 	e.opts.Store.Update(func(s *model.Snapshot) { s.IKE = ike })
 }
 
@@ -109,11 +118,14 @@ func (e *Endpoint) snapshot() model.IKE {
 		open = append(open, s)
 	}
 	e.mu.Unlock()
+	slices.SortFunc(sas, func(a, b *SA) int { return cmp.Compare(a.id, b.id) })
 	out := model.IKE{Drops: map[string]uint64{}}
+	if n := len(sas) + len(open); n > 0 {
+		out.SAs = make([]model.IKESA, 0, n)
+	}
 	for _, s := range sas {
 		out.SAs = append(out.SAs, s.row())
 	}
-	slices.SortFunc(out.SAs, func(a, b model.IKESA) int { return cmp.Compare(a.ID, b.ID) })
 	for _, s := range open {
 		out.SAs = append(out.SAs, s.view.Load().row())
 	}

@@ -89,25 +89,37 @@ func (e *Endpoint) refused(from netip.AddrPort, err error) {
 
 // phase1 finds or makes the session of a main or aggressive mode datagram.
 func (e *Endpoint) phase1(h isakmp.Header, b []byte, p path) {
+	d := digest(sha256.Sum256(b))
+	at := proving
+	if h.Encrypted() {
+		at = finishing
+	}
 	e.mu.Lock()
 	if s := e.starting[h.ICookie]; s != nil {
 		e.mu.Unlock()
-		e.queue(func() { s.handle(h, b, p) })
+		s.enqueue(at, d, func() { s.handle(h, b, p) })
 		return
 	}
 	if h.RCookie.IsZero() {
-		k := firstKey{h.ICookie, p.remote, sha256.Sum256(b)}
+		k := firstKey{h.ICookie, p.remote, d}
 		s := e.firsts[k]
 		e.mu.Unlock()
 		if s == nil {
 			e.first(k, h, b, p)
 			return
 		}
-		e.queue(func() { s.handle(h, b, p) })
+		if !s.begun() { // it waits, and so does its peer
+			e.drop(DropDuplicate)
+			return
+		}
+		s.enqueue(beginning, d, func() { s.handle(h, b, p) })
 		return
 	}
 	s := e.half[pairOf(h.ICookie, h.RCookie)]
 	sa := e.sas[pairOf(h.ICookie, h.RCookie)]
+	if s != nil && s.view.Load().path.remote == p.remote {
+		e.proved(s) // our cookie came back: nothing evicts it while it waits for its turn
+	}
 	e.mu.Unlock()
 	if s == nil && sa != nil {
 		sa.mu.Lock()
@@ -122,7 +134,7 @@ func (e *Endpoint) phase1(h isakmp.Header, b []byte, p path) {
 		e.drop(DropUnknownCookie)
 		return
 	}
-	e.queue(func() { s.handle(h, b, p) })
+	s.enqueue(at, d, func() { s.handle(h, b, p) })
 }
 
 // pullMessage hands a GROUPKEY-PULL datagram to its exchange; the first one of a peer

@@ -40,6 +40,9 @@ type session struct {
 	resnd *time.Timer   // responder, aggressive: message 2 again
 	place *list.Element // in Endpoint.unproved; guarded by Endpoint.mu
 
+	waitMu  sync.Mutex // held for a moment by whoever reads the network
+	waiting []digest   // messages that wait for a worker
+
 	// The initiator's.
 	out      []byte // what is sent again
 	progress chan struct{}
@@ -47,6 +50,10 @@ type session struct {
 	hint     string // an unauthenticated notification: believed only as an explanation
 	noProp   bool
 }
+
+// aggressiveMost is how many exchanges are half-open, at most, when aggressive mode is
+// still answered: its message 1 costs a Diffie-Hellman for whoever sends it.
+const aggressiveMost = 1024
 
 // first admits a new message 1: rate of the source, places, load.
 func (e *Endpoint) first(k firstKey, h isakmp.Header, b []byte, p path) {
@@ -63,8 +70,12 @@ func (e *Endpoint) first(k firstKey, h isakmp.Header, b []byte, p path) {
 		e.mu.Unlock()
 		return
 	}
-	loaded := len(e.firsts) > l.HalfOpen/4
+	loaded := len(e.firsts) > min(l.HalfOpen/4, aggressiveMost)
 	switch {
+	case e.jobs.full(beginning): // before anybody gives way to what has no place
+		e.mu.Unlock()
+		e.drop(DropOverload)
+		return
 	case loaded && h.Exchange == isakmp.Aggressive: // it would cost a Diffie-Hellman now
 		e.mu.Unlock()
 		e.drop(DropOverload)
@@ -88,7 +99,7 @@ func (e *Endpoint) first(k firstKey, h isakmp.Header, b []byte, p path) {
 	e.halfSource[src]++
 	s.place = e.unproved.PushBack(s)
 	e.mu.Unlock()
-	if !e.queue(func() { s.start(b) }) {
+	if !e.queue(beginning, func() { s.start(b) }) {
 		s.end()
 	}
 }
@@ -152,9 +163,22 @@ func (s *session) setView(m *Phase1) {
 	s.view.Store(v)
 }
 
+// begun tells whether message 1 has been read and not refused.
+func (s *session) begun() bool { return !isakmp.Cookie(s.view.Load().ci).IsZero() }
+
+// listed tells whether a peer's session is still there; it may have been evicted.
+func (s *session) listed() bool {
+	s.ep.mu.Lock()
+	defer s.ep.mu.Unlock()
+	return s.ep.firsts[s.key] == s
+}
+
 // start gives message 1 to a new machine (in a worker).
 func (s *session) start(msg1 []byte) {
 	e := s.ep
+	if !s.listed() {
+		return
+	}
 	p := Params{Config: e.cfg.Load(), Local: s.path.local, Remote: s.path.remote,
 		NATT: e.opts.NATTPort > 0, VendorIDs: e.opts.VendorIDs}
 	m, r, err := NewResponder(p, msg1, e.rand)
@@ -205,10 +229,7 @@ func (s *session) repeat(out []byte, n int) {
 	s.resnd = time.AfterFunc(e.opts.Retry.wait(n), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		e.mu.Lock()
-		listed := e.firsts[s.key] == s // it may have been evicted
-		e.mu.Unlock()
-		if listed && !s.over && s.sa == nil {
+		if s.listed() && !s.over && s.sa == nil {
 			e.send(s.path, out)
 			s.repeat(out, n+1)
 		}
@@ -251,10 +272,6 @@ func (s *session) handle(h isakmp.Header, b []byte, p path) {
 		}
 		s.stopTimers()
 		s.sa = e.establish(s, res.Outcome)
-	case !s.initiator:
-		e.mu.Lock()
-		e.proved(s)
-		e.mu.Unlock()
 	}
 	if res.Reply != nil {
 		s.out = res.Reply
