@@ -266,7 +266,7 @@ func TestActions(t *testing.T) {
 }
 
 // config-02: the full configuration pushed again, and abbreviated lines, change nothing.
-func TestConfig02TheSecondPushChangesNothing(t *testing.T) {
+func Test_config_02_TheSecondPushChangesNothing(t *testing.T) {
 	f, x := sessions(t)
 	s := x.NewSession(Caller{"ansible", "vty0"})
 	push := append([]string{"conf t"}, strings.Split(strings.TrimSpace(sessionConfig), "\n")...)

@@ -31,7 +31,7 @@ func parseErrors(t *testing.T, text string) Errors {
 
 // config-01: a bad line names file, line, column, with a caret and a suggestion; nothing
 // is applied.
-func TestConfig01BadLine(t *testing.T) {
+func Test_config_01_BadLine(t *testing.T) {
 	var b strings.Builder
 	for i := 1; i <= 120; i++ {
 		switch i {
@@ -58,7 +58,7 @@ func TestConfig01BadLine(t *testing.T) {
 }
 
 // config-02: shortened lines mean the same, and the canonical form is printed.
-func TestConfig02Abbreviated(t *testing.T) {
+func Test_config_02_Abbreviated(t *testing.T) {
 	long, _ := mustParse(t, "crypto isakmp policy 1\n encr 3des\n authentication pre-share\ncrypto gdoi group G1\n identity number 3333\n server address ipv4 10.0.0.1\n")
 	short, _ := mustParse(t, "cry isak pol 1\n enc 3des\n auth pre-share\ncry gdoi gr G1\n id num 3333\n ser addr ipv4 10.0.0.1\n")
 	gkm, _ := mustParse(t, "CRYPTO ISAKMP POLICY 1\n encryption 3des\n auth pre\ncrypto gkm group G1\n identity number 3333\n server address ipv4 10.0.0.1\n")
@@ -73,7 +73,7 @@ func TestConfig02Abbreviated(t *testing.T) {
 }
 
 // config-03: banners with both delimiters, byte for byte, and what follows is read.
-func TestConfig03Banner(t *testing.T) {
+func Test_config_03_Banner(t *testing.T) {
 	for _, delim := range []string{"^C", "\x03", "#"} {
 		body := "\n!  not a comment  \n\n   /\\_/\\ \t\nhostname wrong\nend of it " + delim + "\n"
 		text := "hostname a\nbanner motd " + delim + body + "hostname b\n"
@@ -95,7 +95,7 @@ func TestConfig03Banner(t *testing.T) {
 }
 
 // config-04: accepted, with one warning each that says what happens and what to set.
-func TestConfig04Warnings(t *testing.T) {
+func Test_config_04_Warnings(t *testing.T) {
 	c, w := mustParse(t, `crypto isakmp policy 1
  encr aes 256
  hash sha256
@@ -138,7 +138,7 @@ access-list 101 permit ip any any
 }
 
 // config-05: five ways to end a sub-mode give one configuration.
-func TestConfig05EndsOfModes(t *testing.T) {
+func Test_config_05_EndsOfModes(t *testing.T) {
 	blocks := []string{"crypto isakmp policy 1\n encr aes\n group 14\n", "crypto gdoi group G\n identity number 7\n server local\n  sa ipsec 1\n   profile P\n   no replay\n  address ipv4 10.0.0.1\n",
 		"interface eth0\n ip address 10.0.0.1 255.0.0.0\n", "ip access-list extended A\n permit ip any any\n", "crypto gdoi group H\n identity number 8\n server address ipv4 10.0.0.9\n"}
 	flat := func(s string) string {
