@@ -66,14 +66,20 @@ func (v *view) gmRekey(detail bool) {
 		}
 		none := "---             ---               ---    ---        ---"
 		rows := map[string]string{"New": none, "Current": none, "Previous": none}
+		row := func(name string, k *model.KEK) {
+			mine, his := cookies(k)
+			rows[name] = fmt.Sprintf("%-15s %-15s  %-7d %-10s %s", ip(v.rekeyTo(g)), ip(v.rekeyFrom(g)), connID(k), mine, his)
+		}
 		if k := g.KEK; k != nil {
 			// A KEK is new until the first rekey under it.
 			name := "Current"
 			if k.Seq == 0 {
 				name = "New"
 			}
-			mine, his := cookies(k)
-			rows[name] = fmt.Sprintf("%-15s %-15s  %-7d %-10s %s", ip(v.rekeyTo(g)), ip(v.rekeyFrom(g)), connID(k), mine, his)
+			row(name, k)
+		}
+		if k := g.PreviousKEK; k != nil {
+			row("Previous", k)
 		}
 		v.line("\nRekey (KEK) SA information :")
 		v.line("          dst             src             conn-id  my-cookie  his-cookie")

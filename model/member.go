@@ -11,6 +11,7 @@ type GMLife struct {
 	RekeysSinceRegistration uint64
 	LastRekeyAt             time.Time
 	LastRekeyTo             netip.Addr // this member, or the multicast group
+	PreviousKEK             *KEK       // still opens rekeys, for a while after a rollover; SPI, Seq and Expires are set; nil: none
 	AcksSent                uint64
 	RekeysRefused           map[string]uint64 // by reason
 	Joined                  []netip.Addr      // multicast groups that rekeys come to

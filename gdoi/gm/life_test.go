@@ -163,8 +163,14 @@ func TestCapturedRekeyIsRefusedEverAfter(t *testing.T) {
 			t.Fatal("nobody listens")
 		}
 		time.Sleep(15 * time.Second)
+		if p := w.model().PreviousKEK; p == nil || p.SPI != old.SPI || w.model().KEK.SPI == old.SPI || p.Seq != r.Seq || time.Until(p.Expires) > rollingOver {
+			t.Errorf("the KEK before: %+v", p)
+		}
 		refused("under the old KEK, which still opens")
 		time.Sleep(time.Hour)
+		if p := w.model().PreviousKEK; p != nil {
+			t.Errorf("a KEK before that has ended: %+v", p)
+		}
 		refused("a KEK later")
 		if w.model().RekeysRefused["kek-ended"] != 1 {
 			t.Errorf("refused %v", w.model().RekeysRefused)

@@ -32,6 +32,11 @@ func (m *Member) publish(now time.Time) {
 			g.KEK.Seq = r.last
 		}
 	}
+	g.PreviousKEK = nil
+	if n := len(m.keks); n > 1 {
+		r := m.keks[n-2]
+		g.PreviousKEK = &model.KEK{SPI: r.sa.SPI, Seq: r.last, Expires: m.wall(r.ends), Unicast: !r.dst.IsMulticast()}
+	}
 	turn := m.turnNow(now)
 	g.Direction = turn.String()
 	g.DirectionByCommand = m.dir.byCommand != nil
