@@ -3,6 +3,7 @@ package config
 // Where a member is attached, before and after; and changes that are no group's.
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -69,13 +70,11 @@ func memberSource(p *pair) []hit {
 		if g.ClientIf != "" {
 			return g.ClientIf
 		}
-		for _, a := range attachments(c, g.Name) {
-			if a.source != "" {
-				return a.source
-			}
-			return a.iface
+		all := attachments(c, g.Name)
+		if len(all) == 0 {
+			return ""
 		}
-		return ""
+		return cmp.Or(all[0].source, all[0].iface)
 	}
 	a, b := source(p.old, p.was), source(p.next, p.is)
 	return one(a != b, "%s to %s", orNone(a), orNone(b))

@@ -50,7 +50,7 @@ type Options struct {
 	clock     clock.Clock // nil with another plane: one that never sleeps
 	joiner    gm.Joiner   // nil with another plane
 	// Reads the machine's clocks; nil with another plane: none, and no end is trusted.
-	moment func() machine.Moment
+	moment func() clock.Moment
 	marks  string // directory that ends with the boot; "": beside the control socket
 	// Tells of restores, suspends and set clocks until ctx ends; nil with another plane.
 	watch func(ctx context.Context, log *slog.Logger, to reports)
@@ -167,7 +167,7 @@ func Start(o Options) (*Daemon, error) {
 		o.cleanUp = dataplane.RemoveLeftovers
 		o.clock, o.joiner = clock.System{}, &mcast.Joiner{}
 		o.watch = kernelWatch
-		o.moment = func() machine.Moment { return machine.ReadMoment("") }
+		o.moment = func() clock.Moment { return machine.ReadMoment("") }
 		o.openPlane = func(p dataplane.Options) (Plane, error) {
 			if err := newBPFFolder(p.BPFDir).ready(); err != nil {
 				return nil, err

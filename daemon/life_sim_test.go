@@ -22,7 +22,6 @@ import (
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/clock"
-	"getvpn/internal/machine"
 	"getvpn/internal/memnet"
 	"getvpn/internal/sim"
 	"getvpn/ipsec"
@@ -225,8 +224,8 @@ func (n *simNode) options() Options {
 func (n *simNode) run() string { return filepath.Join(n.l.dir, n.name+".run") }
 
 // moment is what its clocks say.
-func (n *simNode) moment() machine.Moment {
-	return machine.Moment{Boot: n.clock.Boot(), Awake: n.clock.Awake(), Wall: n.clock.Now(), RTC: n.clock.Hardware().Unix()}
+func (n *simNode) moment() clock.Moment {
+	return clock.Moment{Boot: n.clock.Boot(), Awake: n.clock.Awake(), Wall: n.clock.Now(), RTC: n.clock.Hardware().Unix()}
 }
 
 // listen opens sockets on both addresses.

@@ -12,7 +12,7 @@ package ks
 // anything. So a directory of an earlier end that is put back finds a mark that is used,
 // of a later end, or none. What a restored virtual machine puts back is /run too; the
 // record says what time it was by every clock there is, and only when they still agree
-// is it the same machine (machine.Moment). In any doubt the numbers start at zero and
+// is it the same machine (clock.Moment). In any doubt the numbers start at zero and
 // the caller must make new keys.
 
 import (
@@ -21,12 +21,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"getvpn/internal/clock"
 	"io"
 	"io/fs"
 	"net/url"
 	"path/filepath"
-
-	"getvpn/internal/machine"
 )
 
 // ErrNoSID reports that the Sender IDs of the key generation are used up
@@ -44,7 +43,7 @@ type LedgerStore struct {
 	Mark    string
 	Machine string // machine and boot
 	// Moment reads the machine's clocks. Nil: nobody can, and no end is trusted.
-	Moment func() machine.Moment
+	Moment func() clock.Moment
 	Rand   io.Reader
 }
 
@@ -72,8 +71,8 @@ type ledgerFile struct {
 
 // ledgerEnd tells one orderly end from every other.
 type ledgerEnd struct {
-	Nonce  string         `json:"nonce"`
-	Moment machine.Moment `json:"moment"`
+	Nonce  string       `json:"nonce"`
+	Moment clock.Moment `json:"moment"`
 }
 
 const ledgerVersion = 2

@@ -3,6 +3,7 @@ package ks
 import (
 	"crypto/rand"
 	"errors"
+	"getvpn/internal/clock"
 	"io/fs"
 	"maps"
 	mrand "math/rand/v2"
@@ -12,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"getvpn/internal/machine"
 )
 
 var errCrash = errors.New("crash")
@@ -53,11 +52,11 @@ func (f *memFiles) WriteFile(path string, data []byte) error {
 type ledgerHost struct {
 	disk Files
 	boot string
-	now  machine.Moment
+	now  clock.Moment
 }
 
 func newLedgerHost(disk Files) *ledgerHost {
-	return &ledgerHost{disk: disk, boot: "m1", now: machine.Moment{Boot: time.Hour, Awake: time.Hour, Wall: time.Unix(1e9, 0), RTC: 1e9}}
+	return &ledgerHost{disk: disk, boot: "m1", now: clock.Moment{Boot: time.Hour, Awake: time.Hour, Wall: time.Unix(1e9, 0), RTC: 1e9}}
 }
 
 // pass lets time pass in which the machine runs.
@@ -67,7 +66,7 @@ func (h *ledgerHost) pass(d time.Duration) {
 
 func (h *ledgerHost) store(dir string) LedgerStore {
 	return LedgerStore{Files: h.disk, Path: LedgerPath(dir, "g/1"), Mark: LedgerPath(filepath.Join(dir, "run"), "g/1"),
-		Machine: h.boot, Moment: func() machine.Moment { return h.now }, Rand: rand.Reader}
+		Machine: h.boot, Moment: func() clock.Moment { return h.now }, Rand: rand.Reader}
 }
 
 // Random life of a key server: registrations, exhaustion, orderly restarts with the
@@ -131,7 +130,7 @@ func Test_esp_10_NoSIDTwiceUnderOneKey(t *testing.T) {
 			files map[string][]byte
 			gen   Generation
 			boot  string
-			now   machine.Moment
+			now   clock.Moment
 		}
 		var old []snapshot
 		take := func() {

@@ -19,7 +19,7 @@ import (
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
-	"getvpn/internal/machine"
+	"getvpn/internal/clock"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -268,7 +268,7 @@ func newLifeWith(t *testing.T, setup *Setup, state Saver) *life {
 	bus := event.NewBus()
 	l.sub = bus.Subscribe("test", 100000)
 	b.s = NewServer(Options{Store: b.store, Events: bus, Rand: rand.Reader, Files: b.disk, Dir: "d", Marks: "run", Machine: "m", Push: l.air, State: state,
-		Moment: func() machine.Moment { return machine.Moment{RTC: 1} }})
+		Moment: func() clock.Moment { return clock.Moment{RTC: 1} }})
 	l.add(t, setup)
 	return l
 }

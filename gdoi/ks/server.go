@@ -17,7 +17,6 @@ import (
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
 	"getvpn/internal/clock"
-	"getvpn/internal/machine"
 	"getvpn/model"
 	"getvpn/model/event"
 )
@@ -59,7 +58,7 @@ type Options struct {
 	// is suspended.
 	Clock clock.Clock
 	// Moment reads the machine's clocks. Nil: as without Marks.
-	Moment func() machine.Moment
+	Moment func() clock.Moment
 	// Push sends rekeys and takes their acknowledgements. Nil: no rekeys are sent.
 	Push Sender
 	// State keeps groups over restarts. Nil: keys live in memory only.

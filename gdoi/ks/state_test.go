@@ -21,7 +21,6 @@ import (
 
 	"getvpn/gdoi"
 	"getvpn/internal/clock"
-	"getvpn/internal/machine"
 	"getvpn/internal/sealed"
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -95,8 +94,8 @@ func (h *host) start(t *testing.T, setup *Setup) {
 }
 
 // moment is the machine's clocks.
-func (h *host) moment() machine.Moment {
-	m := machine.Moment{Boot: h.clock.Boot(), Awake: h.clock.Awake(), Wall: h.clock.Now()}
+func (h *host) moment() clock.Moment {
+	m := clock.Moment{Boot: h.clock.Boot(), Awake: h.clock.Awake(), Wall: h.clock.Now()}
 	if !h.blind {
 		m.RTC = time.Now().Add(h.clock.Boot() - h.clock.Awake()).Unix()
 	}

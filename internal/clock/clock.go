@@ -64,7 +64,7 @@ func NewFake() *Fake { return &Fake{start: time.Now()} }
 // NewFakeAt returns a clock of a machine that has run for boot, awake all the time, and
 // takes it to be wall now: one that was put back to an earlier moment.
 func NewFakeAt(boot time.Duration, wall time.Time) *Fake {
-	return &Fake{start: time.Now().Add(-boot), stepped: wall.Sub(time.Now())}
+	return &Fake{start: time.Now().Add(-boot), stepped: time.Until(wall)}
 }
 
 // Boot is the time since NewFake, and all of Suspend.
