@@ -171,7 +171,9 @@ func (s *session) drive(ctx context.Context, r Retry) (*SA, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.stop()
+			if sa := s.stop(); sa != nil { // it came in the same moment, for nobody
+				e.removeSA(sa, true, "nobody waits for it")
+			}
 			return nil, ctx.Err()
 		case <-e.quit:
 			s.stop()
@@ -199,10 +201,12 @@ func (s *session) drive(ctx context.Context, r Retry) (*SA, error) {
 	}
 }
 
-func (s *session) stop() {
+// stop ends the session; its SA, if it had come to that.
+func (s *session) stop() *SA {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.over = true
-	s.mu.Unlock()
+	return s.sa
 }
 
 // silent is the verdict when the transmissions are used up.
@@ -212,9 +216,13 @@ func (s *session) silent(remote netip.AddrPort, tries int) error {
 	s.over = true
 	err := &ConnectError{Peer: remote, Class: NoResponse, Tries: tries, Hint: s.hint}
 	proof, refusal, noProp := s.m.SentProof(), s.refusal, s.noProp
-	p := s.path
+	p, octets := s.path, len(s.out)
+	unheard := large(s.out) && refusal == nil && !noProp
 	s.mu.Unlock()
 	e.publish()
+	if unheard {
+		e.largeUnanswered(p, octets, tries)
+	}
 	switch {
 	case refusal != nil:
 		err.Class, err.Hint = AuthFailed, detail(refusal)

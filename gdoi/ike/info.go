@@ -20,6 +20,11 @@ func (s *SA) inform(payloads ...isakmp.Payload) error {
 	if err != nil {
 		return err
 	}
+	return s.informAs(mid, payloads...)
+}
+
+// informAs is inform with a message ID that the caller has taken.
+func (s *SA) informAs(mid uint32, payloads ...isakmp.Payload) error {
 	chain, err := isakmp.AppendChain(nil, payloads)
 	if err != nil {
 		return err
@@ -58,6 +63,14 @@ func (e *Endpoint) informational(h isakmp.Header, b []byte, p path) {
 	}
 	if err != nil {
 		e.refused(p.remote, err)
+		return
+	}
+	if n, alone, ok := peerNotify(payloads); ok {
+		if !alone || n.Protocol != isakmp.ProtoISAKMP || !sa.names(n.SPI) {
+			e.drop(DropUnexpected)
+			return
+		}
+		e.peerNotified(sa, n, h.MessageID, p)
 		return
 	}
 	if !sa.useMID(h.MessageID) {
@@ -167,6 +180,7 @@ func (e *Endpoint) deleted(s *SA, pl isakmp.Payload) {
 		e.mu.Unlock()
 		// A peer may delete its own SAs only.
 		if o != nil && o.key == s.key {
+			o.forsaken()
 			e.removeSA(o, false, "deleted by the peer")
 		}
 	}
@@ -248,21 +262,22 @@ func (s *SA) Probe(ctx context.Context, tries int, wait time.Duration) bool {
 	return false
 }
 
-// startDPD starts the periodic form.
-func (s *SA) startDPD(k Keepalive) {
-	if k.Interval <= 0 || !s.dpd {
+// startDPD starts the periodic form, if it isn't running: tries unanswered R-U-THERE end
+// the SA.
+func (s *SA) startDPD(k Keepalive, tries int) {
+	if k.Interval <= 0 || !s.dpd || s.watched.Swap(true) {
 		return
 	}
 	setDefault(&k.Retry, 2*time.Second)
 	s.every(k.Interval, func(now time.Time) time.Duration {
 		s.mu.Lock()
 		idle := now.Sub(s.lastHeard)
-		tries := s.probe.tries
+		sent := s.probe.tries
 		s.mu.Unlock()
 		switch {
-		case idle < k.Interval && tries == 0:
+		case idle < k.Interval && sent == 0:
 			return k.Interval - idle
-		case tries >= dpdTries:
+		case sent >= tries:
 			s.ep.removeSA(s, false, "dead peer")
 			return 0
 		}
