@@ -171,9 +171,7 @@ func (s *session) drive(ctx context.Context, r Retry) (*SA, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			if sa := s.stop(); sa != nil { // it came in the same moment, for nobody
-				e.removeSA(sa, true, "nobody waits for it")
-			}
+			s.stop()
 			return nil, ctx.Err()
 		case <-e.quit:
 			s.stop()
@@ -201,12 +199,10 @@ func (s *session) drive(ctx context.Context, r Retry) (*SA, error) {
 	}
 }
 
-// stop ends the session; its SA, if it had come to that.
-func (s *session) stop() *SA {
+func (s *session) stop() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.over = true
-	return s.sa
+	s.mu.Unlock()
 }
 
 // silent is the verdict when the transmissions are used up.

@@ -20,11 +20,6 @@ func (s *SA) inform(payloads ...isakmp.Payload) error {
 	if err != nil {
 		return err
 	}
-	return s.informAs(mid, payloads...)
-}
-
-// informAs is inform with a message ID that the caller has taken.
-func (s *SA) informAs(mid uint32, payloads ...isakmp.Payload) error {
 	chain, err := isakmp.AppendChain(nil, payloads)
 	if err != nil {
 		return err
@@ -63,14 +58,6 @@ func (e *Endpoint) informational(h isakmp.Header, b []byte, p path) {
 	}
 	if err != nil {
 		e.refused(p.remote, err)
-		return
-	}
-	if n, alone, ok := peerNotify(payloads); ok {
-		if !alone || n.Protocol != isakmp.ProtoISAKMP || !sa.names(n.SPI) {
-			e.drop(DropUnexpected)
-			return
-		}
-		e.peerNotified(sa, n, h.MessageID, p)
 		return
 	}
 	if !sa.useMID(h.MessageID) {
@@ -262,22 +249,21 @@ func (s *SA) Probe(ctx context.Context, tries int, wait time.Duration) bool {
 	return false
 }
 
-// startDPD starts the periodic form, if it isn't running: tries unanswered R-U-THERE end
-// the SA.
-func (s *SA) startDPD(k Keepalive, tries int) {
-	if k.Interval <= 0 || !s.dpd || s.watched.Swap(true) {
+// startDPD starts the periodic form.
+func (s *SA) startDPD(k Keepalive) {
+	if k.Interval <= 0 || !s.dpd {
 		return
 	}
 	setDefault(&k.Retry, 2*time.Second)
 	s.every(k.Interval, func(now time.Time) time.Duration {
 		s.mu.Lock()
 		idle := now.Sub(s.lastHeard)
-		sent := s.probe.tries
+		tries := s.probe.tries
 		s.mu.Unlock()
 		switch {
-		case idle < k.Interval && sent == 0:
+		case idle < k.Interval && tries == 0:
 			return k.Interval - idle
-		case sent >= tries:
+		case tries >= dpdTries:
 			s.ep.removeSA(s, false, "dead peer")
 			return 0
 		}
