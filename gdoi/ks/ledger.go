@@ -21,11 +21,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"getvpn/internal/clock"
 	"io"
 	"io/fs"
 	"net/url"
 	"path/filepath"
+
+	"getvpn/internal/clock"
 )
 
 // ErrNoSID reports that the Sender IDs of the key generation are used up

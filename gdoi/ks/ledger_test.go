@@ -3,7 +3,6 @@ package ks
 import (
 	"crypto/rand"
 	"errors"
-	"getvpn/internal/clock"
 	"io/fs"
 	"maps"
 	mrand "math/rand/v2"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"getvpn/internal/clock"
 )
 
 var errCrash = errors.New("crash")
