@@ -29,6 +29,11 @@ type bucket struct {
 	at     time.Time
 }
 
+// left is how many tokens there are at a moment.
+func (b bucket) left(rate, burst float64, now time.Time) float64 {
+	return min(burst, b.tokens+rate*now.Sub(b.at).Seconds())
+}
+
 func newLimiter(rate float64, size int) *limiter {
 	return &limiter{rate: rate, burst: max(2*rate, 1), size: size, m: map[netip.Addr]bucket{}}
 }
@@ -57,21 +62,18 @@ func (l *limiter) allow(a netip.Addr, now time.Time) bool {
 	if !ok {
 		b = bucket{l.burst, now}
 	}
-	b.tokens = min(l.burst, b.tokens+l.rate*now.Sub(b.at).Seconds())
-	b.at = now
-	if b.tokens < 1 {
-		l.m[a] = b
-		return false
+	b = bucket{b.left(l.rate, l.burst, now), now}
+	if ok = b.tokens >= 1; ok {
+		b.tokens--
 	}
-	b.tokens--
 	l.m[a] = b
-	return true
+	return ok
 }
 
 // prune forgets the buckets that are full again.
 func (l *limiter) prune(now time.Time) {
 	for k, b := range l.m {
-		if b.tokens+l.rate*now.Sub(b.at).Seconds() >= l.burst {
+		if b.left(l.rate, l.burst, now) >= l.burst {
 			delete(l.m, k)
 		}
 	}

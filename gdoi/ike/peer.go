@@ -88,12 +88,10 @@ func (w *midWindow) take(mid uint32) bool {
 		if ahead >= midsBack {
 			clear(w.seen[:])
 		} else {
-			for m := w.top + 1; m != mid; m++ {
+			for m := w.top + 1; m != mid+1; m++ {
 				word, bit := w.word(m)
 				*word &^= bit
 			}
-			word, bit := w.word(mid)
-			*word &^= bit
 		}
 		w.top = mid
 	case ahead <= -midsBack:
@@ -126,7 +124,7 @@ const (
 
 // left is the budget at the moment.
 func (i *informing) left(now time.Time) float64 {
-	return min(i.rate, i.budget.tokens+i.rate*now.Sub(i.budget.at).Seconds())
+	return i.budget.left(i.rate, i.rate, now)
 }
 
 // floods tells whether the peer has used up its budget.
