@@ -21,8 +21,8 @@ const proceed = "Are you sure you want to proceed ? [yes/no]: "
 // act makes a handler of an action. question is asked on a terminal; "" asks nothing.
 func act(verb Verb, question string) func(*call, *grammar.Match) error {
 	return func(c *call, m *grammar.Match) error {
-		if c.group = m.Get("g"); c.group != "" && !c.known() {
-			return refuse("Group %s is not configured.", c.group)
+		if err := c.choose(m); err != nil {
+			return err
 		}
 		if question != "" && c.asks {
 			return &Confirm{question + proceed}
@@ -47,9 +47,8 @@ func act(verb Verb, question string) func(*call, *grammar.Match) error {
 func coop(verb Verb) func(*call, *grammar.Match) error {
 	do := act(verb, "")
 	return func(c *call, m *grammar.Match) error {
-		c.group = m.Get("g")
-		if c.group != "" && !c.known() {
-			return refuse("Group %s is not configured.", c.group)
+		if err := c.choose(m); err != nil {
+			return err
 		}
 		if !slices.ContainsFunc(c.servers(), func(g *model.KSGroup) bool { return g.Coop != nil }) {
 			if c.group == "" {

@@ -14,13 +14,20 @@ func show(v func(*call, *grammar.Match), part func(*model.Snapshot) any) func(*c
 		if part != nil {
 			c.json = part(c.s)
 		}
-		c.group = m.Get("g")
-		if c.group != "" && !c.known() {
-			return refuse("Group %s is not configured.", c.group)
+		if err := c.choose(m); err != nil {
+			return err
 		}
 		v(c, m)
 		return nil
 	}
+}
+
+// choose takes the group that a command names, if any: one that is configured.
+func (c *call) choose(m *grammar.Match) error {
+	if c.group = m.Get("g"); c.group != "" && !c.known() {
+		return refuse("Group %s is not configured.", c.group)
+	}
+	return nil
 }
 
 func whole(s *model.Snapshot) any { return s }
