@@ -15,7 +15,7 @@ import (
 // for SAs that need no Sender IDs.
 type kssids struct {
 	shift                                    int  // bits of a Sender ID behind its KSSID
-	known                                    bool // the group has KSSIDs
+	known                                    bool // cooperative key servers share them
 	current, assigned, used, available, last string
 	old                                      string
 }
@@ -27,14 +27,29 @@ func counting(g *model.KSGroup) bool {
 	})
 }
 
-// kssidsOf is the state of a group with cooperative key servers. Sender IDs are given
-// out in ascending order, SIDsUsed of them so far.
+// noKSSIDs are those of who has none.
+func noKSSIDs() kssids {
+	return kssids{current: "none", assigned: "none", used: "none", available: "none", last: "none", old: "none"}
+}
+
+// kssidsOf is a group's state. Sender IDs are given out in ascending order, SIDsUsed of
+// them so far.
 func kssidsOf(g *model.KSGroup) kssids {
+	k := noKSSIDs()
 	n := config.KSSIDBits(g.SIDBits)
-	k := kssids{shift: g.SIDBits - n, known: n > 0 && counting(g), current: "none", used: "none", available: "none", last: "none", old: "none", assigned: "none"}
-	if !k.known {
+	switch {
+	case !counting(g):
+		return k
+	case g.Coop == nil:
+		k.current, k.assigned, k.used = "0", "0", "0" // the only one: nobody shares the numbers
+		if g.SIDsUsed > 0 {
+			k.last = fmt.Sprint(g.SIDsUsed - 1)
+		}
+		return k
+	case n == 0:
 		return k
 	}
+	k.shift, k.known = g.SIDBits-n, true
 	k.assigned, k.old = k.text(g.Coop.SIDs), k.text(g.Coop.OldSIDs)
 	var given, left []model.SIDRange
 	rest := g.SIDsUsed

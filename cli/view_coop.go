@@ -181,7 +181,7 @@ func (v *view) ksCoopIdentifier(detail bool) {
 		v.line("    Local KS Role: %-10s, Local KS Status: %s", c.Role, model.CoopAlive)
 		v.line("        Local Address                : %s", ip(c.Local))
 		k := kssidsOf(g)
-		v.coopSIDs(g, c.Reinit, c.Overlap(), k.current, k.assigned, k.used, k.old)
+		v.coopSIDs(g, c.Reinit, c.Overlap(), &k)
 		if !detail {
 			continue
 		}
@@ -189,19 +189,21 @@ func (v *view) ksCoopIdentifier(detail bool) {
 			p := &c.Peers[j]
 			v.line("\n    Peer KS Role:  %-10s, Peer KS Status:  %s", p.Role, p.Status)
 			v.line("        Peer Address                 : %s", ip(p.Addr))
-			v.coopSIDs(g, false, p.Overlap, "none", k.text(p.SIDs), "none", "none")
+			its := noKSSIDs()
+			its.assigned = k.text(p.SIDs)
+			v.coopSIDs(g, false, p.Overlap, &its)
 		}
 	}
 }
 
-func (v *view) coopSIDs(g *model.KSGroup, reinit, overlap bool, current, assigned, used, old string) {
+func (v *view) coopSIDs(g *model.KSGroup, reinit, overlap bool, k *kssids) {
 	v.line("        Next SID Client Operation    : NOTIFY")
 	v.line("        Re-initializing              : %s", yesNo(reinit))
 	v.line("        KSSID Overlap                : %s", yesNo(overlap))
 	v.line("        SID Length (Group Size) Cfg  : %s", sizeText(g.SIDBits))
 	v.line("        SID Length (Group Size) Used : %s", sizeText(g.SIDBits))
-	v.line("        Current KSSID In-Use         : %s", current)
-	v.line("        KSSID(s) Assigned            : %s", assigned)
-	v.line("        KSSID(s) Used                : %s", used)
-	v.line("        Old KSSID(s) Used            : %s", old)
+	v.line("        Current KSSID In-Use         : %s", k.current)
+	v.line("        KSSID(s) Assigned            : %s", k.assigned)
+	v.line("        KSSID(s) Used                : %s", k.used)
+	v.line("        Old KSSID(s) Used            : %s", k.old)
 }

@@ -80,17 +80,7 @@ func (v *view) ksIdentifier(detail bool) {
 		if i > 0 {
 			v.line("\n")
 		}
-		counter := counting(g)
-		k := kssids{current: "none", assigned: "none", used: "none", old: "none", available: "none", last: "none"}
-		switch {
-		case g.Coop != nil:
-			k = kssidsOf(g)
-		case counter:
-			k.current, k.assigned, k.used = "0", "0", "0" // the only one: nobody shares the numbers
-			if g.SIDsUsed > 0 {
-				k.last = fmt.Sprint(g.SIDsUsed - 1)
-			}
-		}
+		counter, k := counting(g), kssidsOf(g)
 		v.line("KS Sender ID (KSSID) Information for Group %s:\n", g.Name)
 		v.line("    Transform Mode           : %s", modeText(counter))
 		v.line("    Re-initializing          : %s", yesNo(g.Coop != nil && g.Coop.Reinit))
