@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -112,4 +113,13 @@ func fixture(t *testing.T) *fake {
 				MaxDelta: 1250 * time.Millisecond, Failures: []model.TimeFailure{{At: at(-5), Source: a("10.1.1.1"), Mine: 100 * time.Second, Peer: 70500 * time.Millisecond}}}},
 			Interfaces: []model.Interface{{Name: "GigabitEthernet0/0/1", MTU: 1500}}}}
 	return f
+}
+
+// fill registers n members with the first group.
+func (f *fake) fill(n int) {
+	var rows []model.Member
+	for i := range n {
+		rows = append(rows, model.Member{Addr: a(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))})
+	}
+	f.snap.KeyServers[0].Members = model.NewMemberTable(rows...)
 }

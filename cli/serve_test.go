@@ -3,14 +3,11 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"getvpn/model"
 )
 
 func serve(t *testing.T, c Control) string {
@@ -58,12 +55,7 @@ func TestSocketCarriesCommandsErrorsAndHelp(t *testing.T) {
 // A table of 2000 members arrives whole.
 func TestSocketLongAnswer(t *testing.T) {
 	f := fixture(t)
-	g := &f.snap.KeyServers[0]
-	var rows []model.Member
-	for i := range 2000 {
-		rows = append(rows, model.Member{Addr: a(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))})
-	}
-	g.Members = model.NewMemberTable(rows...)
+	f.fill(2000)
 	_, text, err := Ask(serve(t, f), Request{Command: "show crypto gdoi ks members"})
 	if n := strings.Count(text, "GM State"); err != nil || n != 2000 {
 		t.Errorf("%d members, %v", n, err)

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"getvpn/model"
 )
 
 // descriptors of this process.
@@ -37,11 +35,7 @@ func until(t *testing.T, what string, ok func() bool) {
 // are closed when their time is up, and no descriptor is left.
 func Test_scale_03_StuckClients(t *testing.T) {
 	f := fixture(t)
-	var rows []model.Member
-	for i := range 1500 {
-		rows = append(rows, model.Member{Addr: a(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))})
-	}
-	f.snap.KeyServers[0].Members = model.NewMemberTable(rows...)
+	f.fill(1500)
 	path := filepath.Join(t.TempDir(), "s.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {

@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,20 +48,7 @@ func counterGroup(g *model.KSGroup, bits int, used uint64, ranges ...model.SIDRa
 func TestCoopViewsMatchTheirGoldenFiles(t *testing.T) {
 	for _, line := range []string{"show crypto gdoi ks coop", "show crypto gdoi ks coop detail", "show crypto gdoi ks coop version",
 		"show crypto gdoi ks coop identifier", "show crypto gdoi ks coop identifier detail", "show crypto gdoi group bw600-IPV6_eft ks", "show crypto gdoi group bw-suiteB-v6"} {
-		got := run(t, coopFixture(t), line)
-		file := filepath.Join("testdata", strings.ReplaceAll(line, " ", "-")+".txt")
-		if *update {
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("%s:\n%s\nwant:\n%s", line, got, want)
-		}
+		golden(t, coopFixture(t), line)
 	}
 }
 

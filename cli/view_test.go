@@ -26,6 +26,28 @@ func run(t *testing.T, f *fake, line string) string {
 	return out
 }
 
+// golden wants of a command what its file in testdata holds.
+func golden(t *testing.T, f *fake, line string) {
+	t.Helper()
+	got := run(t, f, line)
+	file := filepath.Join("testdata", strings.ReplaceAll(line, " ", "-")+".txt")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant:\n%s", line, got, want)
+	}
+}
+
 // Every view over the same snapshot, as files that a person can compare with a device.
 func TestViewsMatchTheirGoldenFiles(t *testing.T) {
 	for _, line := range []string{"show crypto gdoi", "show crypto gdoi group getvpn1", "show crypto gdoi gm", "show crypto gdoi gm acl",
@@ -36,23 +58,7 @@ func TestViewsMatchTheirGoldenFiles(t *testing.T) {
 		"show crypto gdoi gm rekey", "show crypto gdoi gm rekey detail", "show crypto gdoi gm replay", "show crypto gdoi gm pubkey",
 		"show crypto gdoi gm identifier", "show crypto gdoi gm identifier detail", "show crypto gdoi rekey sa", "show crypto gdoi rekey sa detail",
 		"show crypto map gdoi fail-close", "show running-config"} {
-		got := run(t, fixture(t), line)
-		file := filepath.Join("testdata", strings.ReplaceAll(line, " ", "-")+".txt")
-		if *update {
-			if err := os.MkdirAll("testdata", 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("%s:\n%s\nwant:\n%s", line, got, want)
-		}
+		golden(t, fixture(t), line)
 	}
 }
 
