@@ -21,10 +21,9 @@ type keys struct {
 	sa   gdoi.RekeySA
 	pub  crypto.PublicKey
 	ask  gdoi.AckRequest
-	last uint32 // number of the rekey accepted last
-	spi  uint32 // of the newest TEK
-	left time.Duration
-	ends time.Time // of that TEK
+	last uint32        // number of the rekey accepted last
+	left time.Duration // of the newest TEK's life, when it came
+	ends time.Time
 }
 
 var errOffer = errors.New("an offer without keys")
@@ -43,7 +42,7 @@ func (m *member) take(r *gm.PullResult) error {
 	defer m.mu.Unlock()
 	t := newest(&r.Offer)
 	m.keys = keys{sa: gdoi.RekeySA{SPI: k.SPI, Algorithm: k.Cipher, IV: k.IV.Clone(), Key: k.Key.Clone(), SigHash: k.SigHash, SigAlg: k.SigAlg},
-		pub: pub, ask: k.Ack, last: k.Seq, spi: t.SPI, left: t.Lifetime, ends: r.At.Add(t.Lifetime)}
+		pub: pub, ask: k.Ack, last: k.Seq, left: t.Lifetime, ends: r.At.Add(t.Lifetime)}
 	return nil
 }
 
@@ -111,7 +110,6 @@ func (k *keys) open(d []byte, last uint32, m *member) (ack []byte, seq uint32, e
 	if r.Offer == nil || len(r.Offer.TEKs) == 0 {
 		return nil, 0, errOffer
 	}
-	k.spi = newest(r.Offer).SPI
 	a := k.sa.AckKey(k.ask)
 	defer a.Zero()
 	return a.Seal(r.Seq, isakmp.AddrID(m.addr), k.sa.SPI), p.Seq, nil

@@ -152,7 +152,8 @@ type Again struct {
 	Failed        map[string]int
 }
 
-// mark is before the end of a TEK: then senders change to the next one.
+// mark is before the end of a TEK: the earliest moment at which senders change to the
+// next one, that of lives from six minutes (policy.SwitchBefore).
 const mark = 30 * time.Second
 
 // Again waits for the windows and registers everybody, as members do to which no rekey

@@ -92,8 +92,8 @@ func (r rekeyReport) print(w io.Writer) {
 		engine.text("%.2f"), mostOfBound, verdict(engine.median <= mostOfBound), cpu.text("%.2f"))
 	fmt.Fprintf(w, "  time with members' work, × an echo without it: %s, goal %.0f: %s\n", plain.text("%.2f"), mostOfBound, verdict(plain.median <= mostOfBound))
 	fmt.Fprintf(w, "  slowest rekey %.2f s, goal %v: %s\n", slowest.max, longestRekey, verdict(slowest.max < longestRekey.Seconds()))
-	fmt.Fprintf(w, "  last round: sent after %.0f ms, shown complete by the model after %.0f ms, %d datagrams sent; in all %d rekeys verified, %d refused\n",
-		ms(r.last.Sending), ms(r.last.Shown), r.last.Datagrams, r.tally.Verified, r.tally.Refused)
+	fmt.Fprintf(w, "  last round: sent after %.0f ms, shown complete by the model after %.0f ms, %d datagrams sent; in all %d rekeys verified, %d refused; %d datagrams were no member's, %d batches couldn't be sent\n",
+		ms(r.last.Sending), ms(r.last.Shown), r.last.Datagrams, r.tally.Verified, r.tally.Refused, r.tally.Stray, r.tally.SendErrors)
 	fmt.Fprintf(w, "  the model copied %.0f octets an acknowledgement, for what was sent and what was answered\n", r.copied)
 	per := func(a, b int64) int64 { return (a - b) / int64(n) }
 	fmt.Fprintf(w, "  key server's memory a member: %d octets live, %d resident, %d at the peak\n",

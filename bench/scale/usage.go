@@ -18,9 +18,9 @@ import (
 // Usage is what a process has used since its start: processor time, and memory now
 // and at its peak in octets.
 type Usage struct {
-	CPU             time.Duration
-	Resident, Peak  int64
-	Heap, Allocated uint64 // live heap after a collection; octets allocated in all
+	CPU            time.Duration
+	Resident, Peak int64
+	Heap           uint64 // live after a collection
 }
 
 // usage reads the process's. settle collects garbage first and gives free memory back,
@@ -37,7 +37,7 @@ func usage(settle bool) (u Usage, err error) {
 	u.CPU = time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	u.Heap, u.Allocated = m.HeapAlloc, m.TotalAlloc
+	u.Heap = m.HeapAlloc
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return u, err
