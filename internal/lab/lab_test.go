@@ -8,24 +8,31 @@ import (
 	"time"
 )
 
-// The plain topology, before any daemon: what the hosts need to reach each other is
-// there, and counters, captures, streams and receivers count what passes.
-func TestTopologyForwards(t *testing.T) {
+// newLab is a lab that leaves nothing when the test ends.
+func newLab(t *testing.T, o Options) *Lab {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	l, err := New(Options{})
+	l, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat("/run/netns/" + l.NS("core")); err == nil {
 			t.Error("a namespace is left")
 		}
-	}()
+	})
+	return l
+}
+
+// The plain topology, before any daemon: what the hosts need to reach each other is
+// there, and counters, captures, streams and receivers count what passes.
+func TestTopologyForwards(t *testing.T) {
+	l := newLab(t, Options{})
 	if err := l.Count("core", map[string]string{"udp": "ip saddr " + Host(1) + " udp length > 8", "tcp": "ip protocol tcp"}); err != nil {
 		t.Fatal(err)
 	}
@@ -108,18 +115,7 @@ func TestTopologyForwards(t *testing.T) {
 
 // Steady streams to several receivers and over TCP, counted while they run.
 func TestSteadyStreams(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	l, err := New(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	l := newLab(t, Options{})
 	if err := l.RouteMulticast(); err != nil {
 		t.Fatal(err)
 	}

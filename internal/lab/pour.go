@@ -36,28 +36,11 @@ func noise() io.Reader { return rand.NewChaCha8([32]byte{'p', 'o', 'u', 'r'}) }
 // Pour starts a TCP stream of rate octets a second from one host to an address of
 // another.
 func (l *Lab) Pour(from, to, addr string, rate int) (*Pour, error) {
-	p := &Pour{stop: make(chan struct{})}
-	var ln net.Listener
-	err := l.In(to, func() (err error) {
-		ln, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
-		return err
-	})
+	out, in, err := l.connect(from, to, addr)
 	if err != nil {
-		return nil, fmt.Errorf("lab: listen in %s: %w", to, err)
+		return nil, err
 	}
-	defer ln.Close()
-	err = l.In(from, func() (err error) {
-		d := net.Dialer{Timeout: 10 * time.Second}
-		p.out, err = d.Dial("tcp", ln.Addr().String())
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("lab: connect from %s: %w", from, err)
-	}
-	ln.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
-	if p.in, err = ln.Accept(); err != nil {
-		return nil, errors.Join(fmt.Errorf("lab: accept in %s: %w", to, err), p.out.Close())
-	}
+	p := &Pour{in: in, out: out, stop: make(chan struct{})}
 	p.done.Go(p.drink)
 	p.done.Go(func() { p.send(max(1, rate*int(pourTick)/int(time.Second))) })
 	return p, nil

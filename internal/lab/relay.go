@@ -43,8 +43,7 @@ type Relay struct {
 
 // Relay replaces member n's link to the core by one through a relay, and starts it.
 func (l *Lab) Relay(n int, imp Impairment) (*Relay, error) {
-	near := end{fmt.Sprintf("gm%d", n), "wan", WAN(n) + "/24", fmt.Sprintf("2001:db8:16:%d::2/64", n)}
-	far := end{"core", Core(n), fmt.Sprintf("172.16.%d.1/24", n), fmt.Sprintf("2001:db8:16:%d::1/64", n)}
+	near, far := memberLink(n)
 	return l.relay(fmt.Sprintf("r%d", n), near, far, imp, func() error { return l.memberRoutes(n) })
 }
 

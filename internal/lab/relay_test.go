@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"os"
 	"regexp"
 	"strconv"
 	"testing"
@@ -10,14 +9,7 @@ import (
 
 // The relay does to frames what it was told, and counts it.
 func TestRelay(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	l, err := New(Options{Members: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := newLab(t, Options{Members: 2})
 	isICMP := func(f []byte) bool { p, ok := Frame{Data: f}.IP(); return ok && p.Proto == 1 }
 	r, err := l.Relay(1, Impairment{Seed: 7, Delay: 10 * time.Millisecond, Loss: 0.1, Duplicate: 0.1, Reorder: 0.1, Hold: 120 * time.Millisecond, Only: isICMP})
 	if err != nil {

@@ -148,12 +148,16 @@ func (l *Lab) member(n int) error {
 // WANLink makes the link between gmN and the core with its addresses and routes; also
 // again after a test deleted it.
 func (l *Lab) WANLink(n int) error {
-	gm := fmt.Sprintf("gm%d", n)
-	if err := l.link(end{gm, "wan", WAN(n) + "/24", fmt.Sprintf("2001:db8:16:%d::2/64", n)},
-		end{"core", Core(n), fmt.Sprintf("172.16.%d.1/24", n), fmt.Sprintf("2001:db8:16:%d::1/64", n)}); err != nil {
+	if err := l.link(memberLink(n)); err != nil {
 		return err
 	}
 	return l.memberRoutes(n)
+}
+
+// memberLink is the link between gmN and the core.
+func memberLink(n int) (gm, core end) {
+	return end{fmt.Sprintf("gm%d", n), "wan", WAN(n) + "/24", fmt.Sprintf("2001:db8:16:%d::2/64", n)},
+		end{"core", Core(n), fmt.Sprintf("172.16.%d.1/24", n), fmt.Sprintf("2001:db8:16:%d::1/64", n)}
 }
 
 // memberRoutes sets the routes of both ends of member n's link.

@@ -29,54 +29,59 @@ type Transfer struct {
 // another, and hashes them at both ends.
 func (l *Lab) Transfer(from, to, addr string, size int64, limit time.Duration) (Transfer, error) {
 	var t Transfer
-	var ln net.Listener
-	err := l.In(to, func() (err error) {
-		ln, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
-		return err
-	})
+	start := time.Now()
+	deadline := start.Add(limit)
+	out, in, err := l.connect(from, to, addr)
 	if err != nil {
-		return t, fmt.Errorf("lab: listen in %s: %w", to, err)
+		return t, err
 	}
-	defer ln.Close()
-	deadline := time.Now().Add(limit)
-	ln.(*net.TCPListener).SetDeadline(deadline)
+	out.SetDeadline(deadline)
+	in.SetDeadline(deadline)
 	got := make(chan error, 1)
 	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			got <- err
-			return
-		}
-		defer c.Close()
-		c.SetDeadline(deadline)
+		defer in.Close()
 		h := sha256.New()
-		n, err := io.Copy(h, c)
+		n, err := io.Copy(h, in)
 		t.Octets = n
 		h.Sum(t.Received[:0])
 		got <- err
 	}()
-
-	var c net.Conn
-	start := time.Now()
-	err = l.In(from, func() (err error) {
-		d := net.Dialer{Timeout: 10 * time.Second}
-		c, err = d.Dial("tcp", ln.Addr().String())
-		return err
-	})
-	if err != nil {
-		return t, fmt.Errorf("lab: connect from %s: %w", from, err)
-	}
-	c.SetDeadline(deadline)
 	noise := rand.NewChaCha8([32]byte{byte(size)})
 	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(h, c), io.LimitReader(noise, size))
+	_, err = io.Copy(io.MultiWriter(h, out), io.LimitReader(noise, size))
 	h.Sum(t.Sent[:0])
-	err = errors.Join(err, c.Close(), <-got)
+	err = errors.Join(err, out.Close(), <-got)
 	t.Took = time.Since(start)
 	if err == nil && (t.Octets != size || t.Sent != t.Received) {
 		err = fmt.Errorf("lab: %d of %d octets arrived, hash %x, sent %x", t.Octets, size, t.Received[:8], t.Sent[:8])
 	}
 	return t, err
+}
+
+// connect makes a TCP connection from one host to an address of another.
+func (l *Lab) connect(from, to, addr string) (out, in net.Conn, err error) {
+	var ln net.Listener
+	err = l.In(to, func() (err error) {
+		ln, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("lab: listen in %s: %w", to, err)
+	}
+	defer ln.Close()
+	err = l.In(from, func() (err error) {
+		d := net.Dialer{Timeout: 10 * time.Second}
+		out, err = d.Dial("tcp", ln.Addr().String())
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("lab: connect from %s: %w", from, err)
+	}
+	ln.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
+	if in, err = ln.Accept(); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("lab: accept in %s: %w", to, err), out.Close())
+	}
+	return out, in, nil
 }
 
 // Ping sends count echo requests with ping(8) and further options; it fails unless
