@@ -66,18 +66,22 @@ func memberSource(p *pair) []hit {
 	if !p.member() {
 		return nil
 	}
-	source := func(c *Config, g *Group) string {
-		if g.ClientIf != "" {
-			return g.ClientIf
-		}
-		all := attachments(c, g.Name)
-		if len(all) == 0 {
-			return ""
-		}
-		return cmp.Or(all[0].source, all[0].iface)
-	}
-	a, b := source(p.old, p.was), source(p.next, p.is)
+	a, b := p.old.RegistersFrom(p.was), p.next.RegistersFrom(p.is)
 	return one(a != b, "%s to %s", orNone(a), orNone(b))
+}
+
+// RegistersFrom is the interface that a member registers from: the group's client
+// registration interface, else the crypto map's local-address, else the interface with
+// the map; of several interfaces the first. "": none has it.
+func (c *Config) RegistersFrom(g *Group) string {
+	if g.ClientIf != "" {
+		return g.ClientIf
+	}
+	all := attachments(c, g.Name)
+	if len(all) == 0 {
+		return ""
+	}
+	return cmp.Or(all[0].source, all[0].iface)
 }
 
 // everywhere reports whether the pair stands for the configuration as a whole.

@@ -126,23 +126,11 @@ func memberSetups(c *config.Config) ([]memberSetup, error) {
 			}
 		}
 		if len(s.Attach) > 0 {
-			s.Source = source(c, &s)
+			s.Source = c.RegistersFrom(&s.Group)
 			out = append(out, s)
 		}
 	}
 	return out, nil
-}
-
-// source is the interface that a member registers from: the group's client registration
-// interface, else the crypto map's local-address, else the interface with the map.
-func source(c *config.Config, s *memberSetup) string {
-	if s.Group.ClientIf != "" {
-		return s.Group.ClientIf
-	}
-	if m := c.CryptoMapByName(s.Attach[0].MapName); m != nil && m.LocalAddress != "" {
-		return m.LocalAddress
-	}
-	return s.Attach[0].Interface
 }
 
 func entries(c *config.Config, name string) ([]ipsec.ACE, error) {
