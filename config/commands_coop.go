@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"getvpn/cli/grammar"
 )
@@ -18,6 +19,14 @@ func (b *builder) redundancy() *Redundancy { return b.local().Redundancy }
 func coopCommands() []command {
 	coop := func(pattern, help string, do func(*Redundancy, *grammar.Match) error) command {
 		return command{Mode: modeCoop, Pattern: pattern, Help: help, No: true, Do: func(b *builder, m *grammar.Match) error { return do(b.redundancy(), m) }}
+	}
+	period := func(pattern, help string, of func(*Redundancy) *time.Duration) command {
+		return coop(pattern, help, func(r *Redundancy, m *grammar.Match) error {
+			if *of(r) = *of(newRedundancy()); !m.No {
+				*of(r) = seconds(num(m, "s"))
+			}
+			return nil
+		})
 	}
 	return []command{
 		{Mode: modeLocal, Pattern: "redundancy", Help: "Cooperative key servers", Enter: modeCoop, No: true, Do: enterRedundancy},
@@ -36,24 +45,9 @@ func coopCommands() []command {
 			r.Optimize = given(m, "v", "base") == "optimize"
 			return nil
 		}),
-		coop("protocol timeout refresh s:<5-600>", "Between a primary's announcements, in seconds", func(r *Redundancy, m *grammar.Match) error {
-			if r.Refresh = defaultRefresh; !m.No {
-				r.Refresh = seconds(num(m, "s"))
-			}
-			return nil
-		}),
-		coop("protocol timeout periodic s:<10-1800>", "How long a secondary waits for one, in seconds", func(r *Redundancy, m *grammar.Match) error {
-			if r.Periodic = defaultPeriodic; !m.No {
-				r.Periodic = seconds(num(m, "s"))
-			}
-			return nil
-		}),
-		coop("protocol retransmit s:<2-300>", "Between a secondary's requests, in seconds", func(r *Redundancy, m *grammar.Match) error {
-			if r.Retransmit = defaultCoopResend; !m.No {
-				r.Retransmit = seconds(num(m, "s"))
-			}
-			return nil
-		}),
+		period("protocol timeout refresh s:<5-600>", "Between a primary's announcements, in seconds", func(r *Redundancy) *time.Duration { return &r.Refresh }),
+		period("protocol timeout periodic s:<10-1800>", "How long a secondary waits for one, in seconds", func(r *Redundancy) *time.Duration { return &r.Periodic }),
+		period("protocol retransmit s:<2-300>", "Between a secondary's requests, in seconds", func(r *Redundancy) *time.Duration { return &r.Retransmit }),
 		{Mode: modeLocal, Pattern: "identifier", Help: "Sender IDs of this key server", Enter: modeIdent, No: true, Do: func(b *builder, m *grammar.Match) error {
 			if m.No {
 				b.local().KSSIDs = nil
