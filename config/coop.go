@@ -4,6 +4,7 @@ package config
 // a key server may give out because of it.
 
 import (
+	"fmt"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -57,6 +58,14 @@ func (l *LocalServer) CoopPeers() []netip.Addr {
 // SIDRange is a range of Sender IDs, or of their KSSIDs; both ends belong to it.
 type SIDRange struct{ Low, High uint32 }
 
+// String is the range as "identifier" writes it.
+func (r SIDRange) String() string {
+	if r.Low == r.High {
+		return fmt.Sprint(r.Low)
+	}
+	return fmt.Sprintf("%d - %d", r.Low, r.High)
+}
+
 // KSSIDBits is how many of the leading bits of a Sender ID of the given width name the
 // key server that gave it out (group size medium: 7, large: 9). 0: none do, as in small
 // groups.
@@ -91,9 +100,13 @@ func (l *LocalServer) SIDRanges() []SIDRange {
 	if l.Redundancy != nil && !self.IsValid() {
 		return nil
 	}
-	size := uint64(1) << width >> bits.Len(uint(len(servers)-1))
+	size := uint64(1) << width >> shareBits(len(servers))
 	return []SIDRange{{uint32(uint64(i) * size), uint32(uint64(i+1)*size - 1)}}
 }
+
+// shareBits is how many leading bits name the share of one of so many key servers: their
+// number rounded up to a power of two, as a power.
+func shareBits(servers int) int { return bits.Len(uint(servers - 1)) }
 
 // joined are ranges of KSSIDs as ranges of Sender IDs with shift bits more; those that
 // follow each other become one.

@@ -69,11 +69,11 @@ func localLines(s *LocalServer) []string {
 	}
 	l = on(l, len(s.KSSIDs) > 0, "  identifier")
 	for _, k := range s.KSSIDs {
+		word := "range"
 		if k.Low == k.High {
-			l = append(l, fmt.Sprintf("   value %d", k.Low))
-			continue
+			word = "value"
 		}
-		l = append(l, fmt.Sprintf("   range %d - %d", k.Low, k.High))
+		l = append(l, fmt.Sprintf("   %s %s", word, k))
 	}
 	for _, x := range s.SAs {
 		l = append(l, fmt.Sprintf("  sa ipsec %d", x.Seq))

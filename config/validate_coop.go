@@ -2,11 +2,6 @@ package config
 
 // Validation and advice about cooperative key servers and their Sender IDs.
 
-import (
-	"fmt"
-	"math/bits"
-)
-
 func (v *validator) coop(g *Group) {
 	l, at := g.Local, "crypto gdoi group "+g.Name
 	v.kssids(g.Name, l, at+" identifier")
@@ -46,14 +41,6 @@ func (v *validator) kssids(group string, l *LocalServer, at string) {
 	}
 }
 
-// String is the range as "identifier" writes it.
-func (r SIDRange) String() string {
-	if r.Low == r.High {
-		return fmt.Sprint(r.Low)
-	}
-	return fmt.Sprintf("%d - %d", r.Low, r.High)
-}
-
 // coop is advice about redundancy.
 func (a *adviser) coop(g *Group) {
 	l, at := g.Local, "crypto gdoi group "+g.Name+" redundancy"
@@ -76,7 +63,7 @@ func (a *adviser) coop(g *Group) {
 	for _, k := range l.KSSIDs {
 		mine += int(k.High-k.Low) + 1
 	}
-	if share := 1 << n >> bits.Len(uint(servers-1)); mine > share {
+	if share := 1 << n >> shareBits(servers); mine > share {
 		a.say("crypto gdoi group "+g.Name+" identifier", "group %s: identifier names %d of %d KSSIDs, more than the %d that each of %d key servers can have: where ranges overlap no member is registered",
 			g.Name, mine, 1<<n, share, servers)
 	}
