@@ -106,7 +106,7 @@ type Group struct {
 	Interop   bool   // interop rfc6407: nothing private on the wire
 	Client    Client // what a member accepts and does
 	Local     *LocalServer
-	Kept      []string // lines (blocks indented by one) that nothing acts upon yet
+	Kept      []string // lines that nothing acts upon yet
 }
 
 // Client are the "client" lines of a member's group.
@@ -148,7 +148,7 @@ type LocalServer struct {
 	KSSIDs          []SIDRange  // identifier: its ranges and values, sorted; none: see SIDRanges
 	Redundancy      *Redundancy // nil: the group has no other key server
 	SAs             []SAIPsec
-	Kept            []string // lines (blocks indented by one) that nothing acts upon yet
+	Kept            []string // lines that nothing acts upon yet
 }
 
 // Ack is which acknowledgements of unicast rekeys a key server asks for and takes.
