@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -108,21 +106,19 @@ func (w *Watcher) Run(ctx context.Context, report func(Restored)) {
 // poll reads what can be read and says what has changed. A source that appears later,
 // since its module is loaded then, is a baseline first.
 func (w *Watcher) poll(c clock.Clock, last *state) (why []string) {
-	if id, err := readHead(filepath.Join("/", w.Root, fwcfgGenID)); err == nil && len(id) > 0 {
+	if id := readGenID(w.Root); len(id) > 0 {
 		if last.hasID && !bytes.Equal(id, last.genid) {
 			why = append(why, "QEMU has another VM generation ID")
 		}
 		last.genid, last.hasID = id, true
 	}
-	if b, err := readHead(filepath.Join("/", w.Root, rtcEpoch)); err == nil {
-		if rtc, err := strconv.ParseInt(string(trim(b)), 10, 64); err == nil {
-			boot := c.Boot()
-			ran := time.Duration(rtc-last.rtc)*time.Second - (boot - last.boot)
-			if last.hasTC && ran > rtcJump {
-				why = append(why, fmt.Sprintf("the hardware clock ran %v ahead of boot time", ran.Round(time.Second)))
-			}
-			last.rtc, last.boot, last.hasTC = rtc, boot, true
+	if rtc, ok := readRTC(w.Root); ok {
+		boot := c.Boot()
+		ran := time.Duration(rtc-last.rtc)*time.Second - (boot - last.boot)
+		if last.hasTC && ran > rtcJump {
+			why = append(why, fmt.Sprintf("the hardware clock ran %v ahead of boot time", ran.Round(time.Second)))
 		}
+		last.rtc, last.boot, last.hasTC = rtc, boot, true
 	}
 	return why
 }
