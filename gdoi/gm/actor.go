@@ -147,7 +147,7 @@ func (m *Member) reinstall(now time.Time) {
 // requests takes up what was asked from outside.
 func (m *Member) requests() {
 	m.mu.Lock()
-	cleared, again := m.clear, m.renewed
+	cleared, renewed := m.clear, m.renewed
 	near, turn, replay, errs, slept := m.seqNear, m.turn, m.replay, m.errs, m.slept
 	m.clear, m.renewed = false, false
 	m.seqNear, m.turn, m.replay, m.errs, m.slept = map[uint32]bool{}, nil, false, map[DataErrorKind]bool{}, 0
@@ -168,7 +168,7 @@ func (m *Member) requests() {
 	if len(errs) > 0 {
 		m.recover(now)
 	}
-	renewed := again
+	again := renewed
 	if cleared {
 		m.o.Events.Emit(event.GMClearRegister{Group: m.o.Group.Name})
 		m.forget()
@@ -190,5 +190,5 @@ func (m *Member) requests() {
 		m.mu.Unlock()
 		return
 	}
-	m.server, m.round, m.attempt, m.why, m.retrying = 0, 0, now, whyAsked, false
+	m.afresh(now, whyAsked)
 }

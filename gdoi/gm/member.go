@@ -59,7 +59,7 @@ type Member struct {
 	began      time.Time          // it did
 	beganMono  time.Time          // the same by the process's clock, which suspends stop
 	cancel     context.CancelFunc // ends it
-	epoch      uint64             // counts restores of the machine
+	epoch      uint64             // counts series of attempts; what an earlier one brings is of no use
 	results    chan result
 	seen       map[uint32]bool // SPIs whose sequence end was acted upon
 	pub        model.GMGroup

@@ -35,7 +35,7 @@ func (m *Member) finished(ctx context.Context, r result) {
 	if ctx.Err() != nil {
 		return
 	}
-	if r.epoch != m.epoch { // see halt, which has set the next attempt
+	if r.epoch != m.epoch { // see afresh, which has set the next attempt
 		m.again()
 		return
 	}

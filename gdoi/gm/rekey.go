@@ -6,11 +6,9 @@ package gm
 // so the genuine message still works.
 
 import (
-	"net/netip"
 	"time"
 
 	"getvpn/gdoi"
-	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
 	"getvpn/model/event"
@@ -260,20 +258,21 @@ func (m *Member) sendAck(p pushed, ack []byte) {
 	if ack == nil || m.o.Rekeys == nil {
 		return
 	}
-	rekeys, log := m.o.Rekeys, m.o.Log.With("group", m.o.Group.Name)
-	transmitAck := func(d ike.Datagram, ack []byte, local netip.Addr) { // on any goroutine
-		if err := rekeys.SendPush(ack, local, d.Remote); err != nil {
+	rekeys, log, local := m.o.Rekeys, m.o.Log.With("group", m.o.Group.Name), p.d.Local.Addr()
+	multicast := local.IsMulticast()
+	if multicast {
+		local = m.pub.Local.Addr()
+	}
+	send := func() { // on any goroutine
+		if err := rekeys.SendPush(ack, local, p.d.Remote); err != nil {
 			log.Info("acknowledging a rekey", "error", err)
 		}
 	}
-	local := p.d.Local.Addr()
-	if !local.IsMulticast() {
-		transmitAck(p.d, ack, local)
+	if !multicast {
+		send()
 		return
 	}
-	// Members of a multicast group answer at random moments.
-	local = m.pub.Local.Addr()
-	time.AfterFunc(m.jitter(ackJitter), func() { transmitAck(p.d, ack, local) })
+	time.AfterFunc(m.jitter(ackJitter), send) // members of a multicast group answer at random moments
 }
 
 // count counts a refused rekey.
