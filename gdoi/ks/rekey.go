@@ -224,11 +224,14 @@ func (r *round) wanting() []*member {
 	return slices.DeleteFunc(slices.Clone(r.targets), func(m *member) bool { return r.spared[m.row.Addr] })
 }
 
+// waitsFor reports whether a target hasn't answered and isn't spared.
+func (r *round) waitsFor(m *member) bool { return !m.answered() && !r.spared[m.row.Addr] }
+
 // count looks how many the round waits for.
 func (r *round) count() {
 	r.waits = 0
 	for _, m := range r.targets {
-		if !m.answered() && !r.spared[m.row.Addr] {
+		if r.waitsFor(m) {
 			r.waits++
 		}
 	}

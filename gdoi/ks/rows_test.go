@@ -20,7 +20,7 @@ func (l *life) populate(n int) {
 	l.g.do(func() {
 		for i := l.g.roster.len(); i < n; i++ {
 			m := l.g.roster.join(gmAddr(i), gmAddr(i), time.Now())
-			m.path, m.local, m.holds = netip.AddrPortFrom(gmAddr(i), rekeyPort), l.g.source(nil), l.g.ring.kek.ord
+			m.path, m.local, m.holds = netip.AddrPortFrom(gmAddr(i), rekeyPort), l.g.source(), l.g.ring.kek.ord
 		}
 		l.g.note()
 	})

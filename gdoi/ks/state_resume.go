@@ -228,5 +228,5 @@ func (g *Group) told() bool {
 		return false
 	}
 	r := g.round
-	return r == nil || r.next.IsZero() || !slices.ContainsFunc(r.targets, func(m *member) bool { return !m.answered() && !r.spared[m.row.Addr] })
+	return r == nil || r.next.IsZero() || !slices.ContainsFunc(r.targets, r.waitsFor)
 }

@@ -7,7 +7,6 @@ package ks
 // key in one form or in both.
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +41,7 @@ type SignerStore struct {
 
 const pemSuffix = ".pem"
 
-// base is a key's name among files: its kind, so that RSA and ECDSA keys may have the
+// signerBase is a key's name among files: its kind, so that RSA and ECDSA keys may have the
 // same name, and its escaped name.
 func signerBase(ref string) (base, name string, ec bool) {
 	name, ec = strings.CutPrefix(ref, ecdsaKey)
@@ -112,51 +111,58 @@ func IsSignerFile(name string) bool {
 
 // Seal takes over a PEM file of the state directory, if it holds a key.
 func (s *SignerStore) Seal(file string) error {
-	base := strings.TrimSuffix(file, pemSuffix)
-	b, err := s.Files.ReadFile(s.pem(base))
-	if err != nil {
-		return fmt.Errorf("ks: sealing %s: %w", file, err)
-	}
-	defer clear(b)
-	if _, err := parseSigner(b, strings.HasPrefix(base, "ecdsa-")); err != nil {
-		return fmt.Errorf("ks: sealing %s: %w", file, err)
-	}
-	if err := s.Vault.Save(SignerPrefix+base, b); err != nil {
-		return fmt.Errorf("ks: sealing %s: %w", file, err)
-	}
-	got, err := s.Vault.Load(SignerPrefix + base)
-	defer got.Zero()
-	if err == nil && !bytes.Equal(got, b) {
-		err = errors.New("it reads back as something else")
-	}
-	if err == nil {
-		err = s.Files.Remove(s.pem(base))
-	}
-	if err != nil {
+	if err := s.seal(strings.TrimSuffix(file, pemSuffix)); err != nil {
 		return fmt.Errorf("ks: sealing %s: %w", file, err)
 	}
 	return nil
 }
 
+func (s *SignerStore) seal(base string) error {
+	b, err := s.Files.ReadFile(s.pem(base))
+	if err != nil {
+		return err
+	}
+	defer clear(b)
+	if _, err := parseSigner(b, strings.HasPrefix(base, "ecdsa-")); err != nil {
+		return err
+	}
+	if err := s.Vault.Save(SignerPrefix+base, b); err != nil {
+		return err
+	}
+	got, err := s.Vault.Load(SignerPrefix + base)
+	if err != nil {
+		return err
+	}
+	defer got.Zero()
+	if !got.Equal(b) {
+		return errors.New("it reads back as something else")
+	}
+	return s.Files.Remove(s.pem(base))
+}
+
 // Unseal is the way back, for the key that the vault calls name. A PEM file that is there
 // already stays as it is.
 func (s *SignerStore) Unseal(name string) error {
+	if err := s.unseal(name); err != nil {
+		return fmt.Errorf("ks: unsealing %q: %w", name, err)
+	}
+	return nil
+}
+
+func (s *SignerStore) unseal(name string) error {
 	file := s.pem(strings.TrimPrefix(name, SignerPrefix))
 	b, err := s.Files.ReadFile(file)
 	clear(b)
 	if errors.Is(err, fs.ErrNotExist) {
 		k, lerr := s.Vault.Load(name)
 		if lerr != nil {
-			return fmt.Errorf("ks: unsealing %q: %w", name, lerr)
+			return lerr
 		}
 		defer k.Zero()
 		err = s.Files.WriteFile(file, k)
 	}
-	if err == nil {
-		err = s.Vault.Forget(name)
-	}
 	if err != nil {
-		return fmt.Errorf("ks: unsealing %q: %w", name, err)
+		return err
 	}
-	return nil
+	return s.Vault.Forget(name)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,7 +72,7 @@ func TestSignerIsSealed(t *testing.T) {
 		t.Fatalf("another key the second time: %v", err)
 	}
 	if f.m[signerPEM] != nil || f.m[signerSealed] == nil {
-		t.Errorf("files %v", keysOf(f.m))
+		t.Errorf("files %v", slices.Sorted(maps.Keys(f.m)))
 	}
 	for p, c := range f.m {
 		if bytes.Contains(c, []byte("PRIVATE")) {
@@ -81,13 +82,6 @@ func TestSignerIsSealed(t *testing.T) {
 	if c, err := signerStore(t, f, "a").Load("K"); err != nil || c.same(a) {
 		t.Errorf("the RSA key of the same name: %v", err)
 	}
-}
-
-func keysOf(m map[string][]byte) (out []string) {
-	for k := range maps.Keys(m) {
-		out = append(out, k)
-	}
-	return out
 }
 
 // A crash at any step of sealing a PEM file, and of the way back: the key is there, the
@@ -129,7 +123,7 @@ func TestCrashAtEveryStepOfSealingASigner(t *testing.T) {
 				s.Sealed = sealedNow
 				s.Refused = func(_ string, why error, _ string) { t.Errorf("seal %v, step %d: %v", seal, step, why) }
 				if is, err := s.Load(ref); err != nil || !is.same(was) {
-					t.Fatalf("seal %v, step %d: the key is lost: %v %v", seal, step, err, keysOf(f.m))
+					t.Fatalf("seal %v, step %d: the key is lost: %v %v", seal, step, err, slices.Sorted(maps.Keys(f.m)))
 				}
 			}
 			first, last := signerPEM, signerSealed
@@ -142,7 +136,7 @@ func TestCrashAtEveryStepOfSealingASigner(t *testing.T) {
 				}
 			}
 			if f.m[first] != nil || f.m[last] == nil {
-				t.Errorf("seal %v, step %d: %v", seal, step, keysOf(f.m))
+				t.Errorf("seal %v, step %d: %v", seal, step, slices.Sorted(maps.Keys(f.m)))
 			}
 			if !dead {
 				t.Logf("seal %v: %d steps", seal, step)
