@@ -5,10 +5,9 @@ package dataplane_test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/netip"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,33 +52,14 @@ table inet q {
  }
 }
 X`)
-	count := func(name string) (n int) {
-		f := strings.Fields(s.sh("gm2", "nft list counter inet q n_"+name))
-		for i, w := range f {
-			if w == "packets" {
-				n, _ = strconv.Atoi(f[i+1])
-			}
-		}
-		return n
-	}
+	count := func(name string) int { return s.counter("gm2", "q", name) }
 	tagged := func() [][]byte {
 		s.sh("h1", "ping -n -q -c 1 -W 5 10.2.2.10")
-		frame := func(dst, src string, head, ip []byte) []byte {
-			var f []byte
-			for _, m := range []string{dst, src} {
-				x, err := net.ParseMAC(strings.TrimSpace(m))
-				if err != nil {
-					t.Fatal(err)
-				}
-				f = append(f, x...)
-			}
-			return append(append(f, head...), ip...)
-		}
-		lan, h := s.sh("gm1", "cat /sys/class/net/lan/address"), s.sh("h1", "cat /sys/class/net/e0/address")
+		lan, h := s.mac("gm1", "lan"), s.mac("h1", "e0")
 		head := []byte{0x89, 0x09, 1, 1, 0, 1, 0x12, 0x34}
 		return [][]byte{
-			frame(lan, h, append(head, 8, 0), udpPacket(t, topology.H1, topology.H2, 9001)),
-			frame(lan, h, append(head[:8:8], 0x86, 0xdd), udpPacket(t, topology.H1v6, topology.H2v6, 9001)),
+			slices.Concat(lan, h, head, []byte{8, 0}, udpPacket(t, topology.H1, topology.H2, 9001)),
+			slices.Concat(lan, h, head, []byte{0x86, 0xdd}, udpPacket(t, topology.H1v6, topology.H2v6, 9001)),
 		}
 	}
 	// tshark knows the header too.

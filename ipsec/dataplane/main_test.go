@@ -278,7 +278,13 @@ func (s *site) sh(part, line string) string {
 // counted reads a counter of the core.
 func (s *site) counted(name string) int {
 	s.t.Helper()
-	f := strings.Fields(s.sh("core", "nft list counter inet w n_"+name))
+	return s.counter("core", "w", name)
+}
+
+// counter reads the counter n_NAME of a part's table, in packets.
+func (s *site) counter(part, table, name string) int {
+	s.t.Helper()
+	f := strings.Fields(s.sh(part, "nft list counter inet "+table+" n_"+name))
 	for i, w := range f {
 		if w == "packets" {
 			n, err := strconv.Atoi(f[i+1])
@@ -288,7 +294,7 @@ func (s *site) counted(name string) int {
 			return n
 		}
 	}
-	s.t.Fatalf("no counter %s", name)
+	s.t.Fatalf("%s has no counter %s", part, name)
 	return 0
 }
 
@@ -311,6 +317,19 @@ func (s *site) in(part string, f func() error) {
 	if err := <-done; err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// mac returns an interface's hardware address.
+func (s *site) mac(part, dev string) (m net.HardwareAddr) {
+	s.t.Helper()
+	s.in(part, func() error {
+		i, err := net.InterfaceByName(dev)
+		if err == nil {
+			m = i.HardwareAddr
+		}
+		return err
+	})
+	return m
 }
 
 func (s *site) listenUDP(part, addr string) *net.UDPConn {

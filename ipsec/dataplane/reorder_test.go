@@ -56,17 +56,7 @@ func (s *site) reorder(n int, byAddr bool, f *flight, sent chan struct{}) chan r
 	s.t.Helper()
 	s.sh("core", `nft list chain inet w cut 2>/dev/null >&2 || nft add chain inet w cut '{ type filter hook forward priority 1; iif c1 ip protocol esp drop; }'`)
 	var in, out int
-	mac := func(part, dev string) (m net.HardwareAddr) {
-		s.in(part, func() error {
-			i, err := net.InterfaceByName(dev)
-			if err == nil {
-				m = i.HardwareAddr
-			}
-			return err
-		})
-		return m
-	}
-	to, from := mac("gm2", "wan"), mac("core", "c2")
+	to, from := s.mac("gm2", "wan"), s.mac("core", "c2")
 	s.in("core", func() error {
 		for fd, dev := range map[*int]string{&in: "c1", &out: "c2"} {
 			i, err := net.InterfaceByName(dev)

@@ -208,15 +208,7 @@ table inet q {
  }
 }
 X`, a, b))
-			count := func(name string) (n int) {
-				f := strings.Fields(s.sh("gm2", "nft list counter inet q n_"+name))
-				for i, w := range f {
-					if w == "packets" {
-						n, _ = strconv.Atoi(f[i+1])
-					}
-				}
-				return n
-			}
+			count := func(name string) int { return s.counter("gm2", "q", name) }
 			tx4, tx6, own := s.listenUDP("h1", "10.1.1.10:0"), s.listenUDP("h1", "[fd00:1::10]:0"), s.listenUDP("gm1", "10.1.1.1:0")
 			for _, port := range []uint16{9001, 9002, 9003} {
 				tx4.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(topology.H2, port))
