@@ -70,10 +70,7 @@ func (e *Endpoint) natted(a netip.AddrPort) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.byAddr[a.Addr()] {
-		s.mu.Lock()
-		p := s.path
-		s.mu.Unlock()
-		if p.remote == a {
+		if p := s.way(); p.remote == a {
 			return p.conn.natt
 		}
 	}

@@ -100,18 +100,13 @@ func (e *Endpoint) initiate(ctx context.Context, remote netip.AddrPort, o Connec
 	if cfg == nil {
 		cfg = e.cfg.Load()
 	}
-	local := o.Local
-	conn := e.conn(local, remote.Addr(), false)
+	conn := e.conn(o.Local, remote.Addr(), false)
 	if conn == nil {
 		return nil, fail(Protocol, "no socket of that address and family")
 	}
-	if !local.IsValid() {
-		if local = conn.LocalAddr().Addr(); local.IsUnspecified() {
-			var err error
-			if local, err = routeLocal(remote); err != nil {
-				return nil, fail(NoResponse, err.Error())
-			}
-		}
+	local, err := conn.source(o.Local, remote)
+	if err != nil {
+		return nil, fail(NoResponse, err.Error())
 	}
 	s := &session{ep: e, initiator: true, progress: make(chan struct{}, 1),
 		path: path{conn, netip.AddrPortFrom(local, conn.LocalAddr().Port()), remote}}

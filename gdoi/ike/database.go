@@ -140,7 +140,7 @@ func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 	unlistSA(e.byPeer, s.key, s)
 	e.mu.Unlock()
 	if tell {
-		s.sendDelete()
+		s.sendDelete(s)
 	}
 	s.mu.Lock()
 	s.deleted = true
@@ -194,9 +194,10 @@ func (s *SA) cookiesSPI() []byte {
 	return k[:]
 }
 
-// sendDelete tells the peer that the SA is gone (RFC 2408 §3.15).
-func (s *SA) sendDelete() {
-	d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{s.cookiesSPI()}}
+// sendDelete tells the peer that an SA, this one or another with it, is gone (RFC 2408
+// §3.15).
+func (s *SA) sendDelete(gone *SA) {
+	d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{gone.cookiesSPI()}}
 	if err := s.inform(d.Payload()); err != nil {
 		s.ep.log.Debug("delete", "err", err)
 	}

@@ -70,6 +70,17 @@ type boundConn struct {
 	natt bool
 }
 
+// source is our address for a peer: local, unless it is zero.
+func (c *boundConn) source(local netip.Addr, remote netip.AddrPort) (netip.Addr, error) {
+	if local.IsValid() {
+		return local, nil
+	}
+	if a := c.LocalAddr().Addr(); !a.IsUnspecified() {
+		return a, nil
+	}
+	return routeLocal(remote)
+}
+
 // path is how a peer is reached.
 type path struct {
 	conn          *boundConn
@@ -231,6 +242,12 @@ func (e *Endpoint) Drops() map[DropReason]uint64 { return e.count.copy() }
 func (e *Endpoint) drop(r DropReason) {
 	e.count.add(r)
 	e.publish()
+}
+
+// dropFlood counts what anybody can cause at any rate.
+func (e *Endpoint) dropFlood(r DropReason) {
+	e.count.add(r)
+	e.publishFlood()
 }
 
 // work runs jobs until the end.

@@ -61,8 +61,7 @@ func (e *Endpoint) informational(h isakmp.Header, b []byte, p path) {
 		return
 	}
 	if len(b) > smallInform && sa.floods(time.Now()) {
-		e.count.add(DropRateLimit)
-		e.publishFlood()
+		e.dropFlood(DropRateLimit)
 		return
 	}
 	payloads, err := sa.prot.openHashed(h, b)
@@ -218,13 +217,14 @@ func (d *dpdState) wake() {
 const dpdTries = 5
 
 // probeOnce sends an R-U-THERE; within a round its number stays.
-func (s *SA) probeOnce() error {
+func (s *SA) probeOnce() {
 	s.mu.Lock()
 	if s.probe.seq == 0 {
 		var b [4]byte
 		if _, err := io.ReadFull(s.ep.rand, b[:]); err != nil {
 			s.mu.Unlock()
-			return err
+			s.ep.log.Debug("R-U-THERE", "err", err)
+			return
 		}
 		s.probe.seq = binary.BigEndian.Uint32(b[:]) >> 1
 	}
@@ -234,7 +234,9 @@ func (s *SA) probeOnce() error {
 	s.probe.tries++
 	seq := s.probe.seq
 	s.mu.Unlock()
-	return s.Notify(isakmp.NotifyRUThere, be32(seq))
+	if err := s.Notify(isakmp.NotifyRUThere, be32(seq)); err != nil {
+		s.ep.log.Debug("R-U-THERE", "err", err)
+	}
 }
 
 // Probe asks the peer whether it lives: true when anything authentic came within tries
@@ -253,9 +255,7 @@ func (s *SA) Probe(ctx context.Context, tries int, wait time.Duration) bool {
 		if dead {
 			return false
 		}
-		if err := s.probeOnce(); err != nil {
-			s.ep.log.Debug("R-U-THERE", "err", err)
-		}
+		s.probeOnce()
 		t := time.NewTimer(wait)
 		select {
 		case <-w:
@@ -288,9 +288,7 @@ func (s *SA) startDPD(k Keepalive) {
 			s.ep.removeSA(s, false, "dead peer")
 			return 0
 		}
-		if err := s.probeOnce(); err != nil {
-			s.ep.log.Debug("R-U-THERE", "err", err)
-		}
+		s.probeOnce()
 		return k.Retry
 	})
 }

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"io"
@@ -9,8 +10,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"getvpn/gdoi/isakmp"
 )
 
 // This file keeps phase 1 with a key server up, whichever side made it: it dials while
@@ -193,12 +192,10 @@ func (k *keeper) run() {
 // waits tells whether the peer should dial first: its address is the lower one.
 func (k *keeper) waits() bool {
 	own := k.key.local
-	if c := k.e.conn(own, k.key.remote.Addr(), false); c != nil && !own.IsValid() {
-		if own = c.LocalAddr().Addr(); own.IsUnspecified() {
-			var err error
-			if own, err = routeLocal(k.key.remote); err != nil {
-				return false
-			}
+	if c := k.e.conn(own, k.key.remote.Addr(), false); c != nil {
+		var err error
+		if own, err = c.source(own, k.key.remote); err != nil {
+			return false
 		}
 	}
 	return own.IsValid() && k.key.remote.Addr().Less(own)
@@ -285,9 +282,7 @@ func (k *keeper) ask(s *SA, now time.Time) time.Duration {
 	if wait > 0 {
 		return wait
 	}
-	if err := s.probeOnce(); err != nil {
-		k.e.log.Debug("R-U-THERE", "err", err)
-	}
+	s.probeOnce()
 	return 2 * time.Second
 }
 
@@ -303,9 +298,7 @@ func (k *keeper) dial(now time.Time) time.Duration {
 		return 0
 	}
 	k.dialed = append(k.dialed, s)
-	if err := s.probeOnce(); err != nil { // so that the peer knows that we have it
-		k.e.log.Debug("R-U-THERE", "err", err)
-	}
+	s.probeOnce() // so that the peer knows that we have it
 	return 0
 }
 
@@ -334,7 +327,7 @@ func (k *keeper) thin(up []*SA, now time.Time) time.Duration {
 	if !lowest.peer.Initiator {
 		return idle
 	}
-	newest := slices.MaxFunc(up, func(a, b *SA) int { return int(a.id) - int(b.id) })
+	newest := slices.MaxFunc(up, func(a, b *SA) int { return cmp.Compare(a.id, b.id) })
 	if early := k.notes[newest].since.Add(grace).Sub(now); early > 0 {
 		return early
 	}
@@ -353,12 +346,9 @@ func (k *keeper) thin(up []*SA, now time.Time) time.Duration {
 // disown deletes another SA with the peer again: the delete under that SA may be lost, and
 // the peer would go on to use it until DPD ends it.
 func (s *SA) disown(o *SA) {
-	d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{o.cookiesSPI()}}
 	left := deleteAgain
 	s.every(time.Second, func(time.Time) time.Duration {
-		if err := s.inform(d.Payload()); err != nil {
-			s.ep.log.Debug("delete", "err", err)
-		}
+		s.sendDelete(o)
 		if left--; left == 0 {
 			return 0
 		}

@@ -106,13 +106,6 @@ func (s *session) silence(over bool) {
 	}
 }
 
-// way is the path to the peer at the moment.
-func (s *SA) way() path {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.path
-}
-
 // forsaken looks for answers that the peer, which ends the SA, didn't get.
 func (s *SA) forsaken() {
 	s.mu.Lock()

@@ -177,8 +177,7 @@ func (e *Endpoint) peerNotified(s *SA, n isakmp.Notify, mid uint32, p path) {
 	s.follow(p)
 	s.heard()
 	if r := e.peers.notified(s, n.Data); r != "" {
-		e.count.add(r)
-		e.publishFlood()
+		e.dropFlood(r)
 	}
 }
 

@@ -69,8 +69,7 @@ func (e *Endpoint) receive(c *boundConn, d Datagram) {
 		f := e.push[pairOf(h.ICookie, h.RCookie)]
 		e.mu.Unlock()
 		if f == nil {
-			e.count.add(DropPush)
-			e.publishFlood()
+			e.dropFlood(DropPush)
 			return
 		}
 		e.pushReceived.Add(1)

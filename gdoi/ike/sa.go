@@ -84,6 +84,13 @@ func (s *SA) Peer() Peer {
 	return p
 }
 
+// way is the path to the peer at the moment.
+func (s *SA) way() path {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.path
+}
+
 // Close deletes the SA and tells the peer so.
 func (s *SA) Close() { s.ep.removeSA(s, true, "closed") }
 
