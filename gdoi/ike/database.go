@@ -94,7 +94,7 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 	sa.mu.Unlock()
 	sa.startDPD(e.cfg.Load().Keepalive)
 	sa.startKeepalive()
-	e.peers.arrived(sa)
+	e.peers.seen(sa)
 	e.log.Info("ISAKMP SA established", "id", sa.id, "peer", s.path.remote, "identity", o.identity.String())
 	if closed {
 		e.removeSA(sa, true, "endpoint closed")

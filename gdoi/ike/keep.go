@@ -103,7 +103,7 @@ func (e *Endpoint) Keep(remote netip.AddrPort, local netip.Addr, f func(sa *SA, 
 		return func() {}
 	}
 	for _, s := range e.SAs(key.remote.Addr()) {
-		e.peers.arrived(s)
+		e.peers.seen(s)
 	}
 	var once sync.Once
 	return func() { once.Do(func() { k.leave(w) }) }
@@ -212,10 +212,7 @@ func (k *keeper) step(now time.Time) time.Duration {
 			k.missed(now, now.Sub(k.since) < settled)
 			k.since, k.proved = time.Time{}, false
 		}
-		if wait := k.coming(all, up, now); wait > 0 {
-			return wait
-		}
-		return k.dial(now)
+		return k.obtain(all, up, now)
 	}
 	if k.since.IsZero() {
 		k.since = now
@@ -226,10 +223,7 @@ func (k *keeper) step(now time.Time) time.Duration {
 	newest := slices.MaxFunc(up, func(a, b *SA) int { return a.expires.Compare(b.expires) })
 	renew := k.notes[newest].renew.Sub(now)
 	if renew <= 0 || newest.worn() {
-		if wait := k.coming(all, up, now); wait > 0 {
-			return wait
-		}
-		return k.dial(now)
+		return k.obtain(all, up, now)
 	}
 	return min(renew, k.thin(up, now), idle)
 }
@@ -258,6 +252,14 @@ func (k *keeper) look(now time.Time) (all, up []*SA) {
 	}
 	k.dialed = slices.DeleteFunc(k.dialed, func(s *SA) bool { return !slices.Contains(all, s) })
 	return all, up
+}
+
+// obtain waits for an SA that the peer has just made, or else dials.
+func (k *keeper) obtain(all, up []*SA, now time.Time) time.Duration {
+	if wait := k.coming(all, up, now); wait > 0 {
+		return wait
+	}
+	return k.dial(now)
 }
 
 // coming is how long to wait for an SA that the peer has just made, 0 if there is none.

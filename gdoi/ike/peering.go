@@ -151,43 +151,26 @@ func (q *peering) keeps(peer netip.Addr) bool {
 	return false
 }
 
-// arrived takes an SA that has come into the database.
-func (q *peering) arrived(s *SA) {
-	q.each(s, func(k *keeper) {
+// seen takes an SA that has come into the database, and again once both sides have it:
+// then it is told.
+func (q *peering) seen(s *SA) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, k := range q.keepers {
+		if !k.has(s) || !s.Alive() { // what ends later is told by gone
+			continue
+		}
+		k.poke()
 		if !slices.Contains(k.sas, s) {
 			k.sas = append(k.sas, s)
 		}
-	})
-	if s.known() {
-		q.confirmed(s)
-	}
-}
-
-// confirmed takes an SA that both sides have: now it is told.
-func (q *peering) confirmed(s *SA) {
-	q.each(s, func(k *keeper) {
-		if slices.Contains(k.up, s) {
-			return
-		}
-		if !slices.Contains(k.sas, s) {
-			k.sas = append(k.sas, s)
+		if !s.known() || slices.Contains(k.up, s) {
+			continue
 		}
 		k.up = append(k.up, s)
 		clear(k.said)
 		for _, w := range k.watchers {
 			q.tell(w, s, true)
-		}
-	})
-}
-
-// each calls f for the keepers of a living SA and wakes them.
-func (q *peering) each(s *SA, f func(*keeper)) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, k := range q.keepers {
-		if k.has(s) && s.Alive() { // what ends later is told by gone
-			f(k)
-			k.poke()
 		}
 	}
 }

@@ -163,7 +163,7 @@ func (s *SA) heard() {
 	s.confirmed = true
 	s.mu.Unlock()
 	if first {
-		s.ep.peers.confirmed(s)
+		s.ep.peers.seen(s)
 	}
 }
 
