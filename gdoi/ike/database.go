@@ -65,13 +65,13 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 	}
 	old := e.byPeer[k]
 	var gone []*SA
-	if n := len(old) - (most - 1); n > 0 && !o.initial {
+	switch n := len(old) - (most - 1); {
+	case o.initial:
+		gone, old = old, nil
+	case n > 0:
 		gone, old = giveWay(old, n)
 	}
-	if o.initial {
-		gone, old = slices.Clone(old), nil
-	}
-	e.byPeer[k] = append(slices.Clone(old), sa)
+	e.byPeer[k] = append(old, sa)
 	e.byAddr[addr] = append(e.byAddr[addr], sa)
 	if here := e.byAddr[addr]; len(here) > e.opts.Limits.SAsPerAddress && len(gone) == 0 {
 		gone = append(gone, here[0])

@@ -1,5 +1,7 @@
 package ike
 
+import "slices"
+
 // This file is the queue before the workers of phase 1. What is furthest on goes first:
 // a crowd that comes back at once is served one after the other to the end, instead of
 // all of them together too late; and whoever floods us with first messages waits behind
@@ -51,17 +53,12 @@ func (l *lanes) put(i lane, f func()) bool {
 
 // take waits for the next job; nil when quit is closed.
 func (l *lanes) take(quit <-chan struct{}) func() {
-	select {
-	case f := <-l[finishing]:
-		return f
-	default:
-	}
-	select {
-	case f := <-l[finishing]:
-		return f
-	case f := <-l[proving]:
-		return f
-	default:
+	for _, first := range l[:beginning] {
+		select {
+		case f := <-first:
+			return f
+		default:
+		}
 	}
 	select {
 	case f := <-l[finishing]:
@@ -84,12 +81,10 @@ const copiesWaiting = 4
 func (s *session) enqueue(i lane, d digest, f func()) {
 	e := s.ep
 	s.waitMu.Lock()
-	for _, w := range s.waiting {
-		if w == d {
-			s.waitMu.Unlock()
-			e.drop(DropDuplicate)
-			return
-		}
+	if slices.Contains(s.waiting, d) {
+		s.waitMu.Unlock()
+		e.drop(DropDuplicate)
+		return
 	}
 	if len(s.waiting) >= copiesWaiting {
 		s.waitMu.Unlock()
@@ -101,12 +96,7 @@ func (s *session) enqueue(i lane, d digest, f func()) {
 	done := func() {
 		s.waitMu.Lock()
 		defer s.waitMu.Unlock()
-		for n, w := range s.waiting {
-			if w == d {
-				s.waiting = append(s.waiting[:n], s.waiting[n+1:]...)
-				return
-			}
-		}
+		s.waiting = slices.DeleteFunc(s.waiting, func(w digest) bool { return w == d })
 	}
 	if !e.queue(i, func() { f(); done() }) {
 		done()

@@ -269,8 +269,7 @@ func (s *session) handle(h isakmp.Header, b []byte, p path) {
 		s.float()
 	}
 	s.setView(s.m)
-	switch {
-	case res.Outcome != nil:
+	if res.Outcome != nil {
 		if !s.initiator {
 			s.path = p // the message decrypted: now its port is believed (RFC 3947 §4)
 		}
