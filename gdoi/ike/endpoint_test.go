@@ -32,16 +32,19 @@ func (r *recorder) Emit(e event.Event) {
 	r.all = append(r.all, e)
 }
 
-func count[T event.Event](r *recorder) (n int) {
+// emitted are the events of a kind.
+func emitted[T event.Event](r *recorder) (out []T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range r.all {
-		if _, ok := e.(T); ok {
-			n++
+		if x, ok := e.(T); ok {
+			out = append(out, x)
 		}
 	}
-	return n
+	return out
 }
+
+func count[T event.Event](r *recorder) int { return len(emitted[T](r)) }
 
 // echoKS answers each PULL message: HASH(2) for the first, then HASH(4), as a key
 // server's exchange would, and closes.

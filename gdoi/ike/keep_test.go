@@ -36,6 +36,10 @@ type report struct {
 	at time.Duration
 }
 
+func newReports(t *testing.T) *reports {
+	return &reports{t: t, start: time.Now(), state: map[*SA]bool{}}
+}
+
 func (r *reports) f(sa *SA, up bool) {
 	if r.busy.Swap(true) {
 		r.t.Error("f was called twice at once")
@@ -118,7 +122,7 @@ func (k *keepers) open(i int) {
 }
 
 func (k *keepers) keep(i int) {
-	k.r[i] = &reports{t: k.t, start: time.Now(), state: map[*SA]bool{}}
+	k.r[i] = newReports(k.t)
 	k.stop[i] = k.e[i].Keep(netip.AddrPortFrom(k.addr(1-i), 848), k.addr(i), k.r[i].f)
 }
 
@@ -128,6 +132,15 @@ func (k *keepers) both() {
 	}
 	for i := range 2 {
 		k.keep(i)
+	}
+}
+
+// bothUp is both, and waits until each has an SA.
+func (k *keepers) bothUp() {
+	k.t.Helper()
+	k.both()
+	for i := range 2 {
+		k.r[i].wait(1, 3*time.Second)
 	}
 }
 
@@ -315,10 +328,7 @@ func TestKeepLinkCut(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := newKeepers(t, pskConfig("k"))
 			defer k.close()
-			k.both()
-			for i := range 2 {
-				k.r[i].wait(1, 3*time.Second)
-			}
+			k.bothUp()
 			time.Sleep(time.Minute + time.Duration(seed)*1300*time.Millisecond)
 			k.net.Cut(k.addr(0), k.addr(1))
 			cut := time.Now()
@@ -350,10 +360,7 @@ func TestKeepRenewsWithoutAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKeepers(t, pskConfig("k", Policy{Encr: EncrAES, Hash: HashSHA256, Group: 19, Lifetime: 2 * time.Minute}))
 		defer k.close()
-		k.both()
-		for i := range 2 {
-			k.r[i].wait(1, 3*time.Second)
-		}
+		k.bothUp()
 		time.Sleep(time.Second)
 		const rounds = 7200
 		most := 0
@@ -396,7 +403,7 @@ func TestKeepStop(t *testing.T) {
 		k.open(1)
 		k.keep(0)
 		k.r[0].wait(1, 3*time.Second)
-		again := &reports{t: t, start: time.Now(), state: map[*SA]bool{}} // another group with the same peer
+		again := newReports(t) // another group with the same peer
 		stop := k.e[0].Keep(netip.AddrPortFrom(k.addr(1), 848), k.addr(0), again.f)
 		again.wait(1, 0)
 		calls := 0
@@ -523,7 +530,7 @@ func TestKeepWithoutAKey(t *testing.T) {
 		var ev recorder
 		e := endpoint(t, memnet.New(1), ksA, &Config{Policies: pskConfig("k").Policies}, func(o *Options) { o.Events = &ev })
 		defer e.Close()
-		r := &reports{t: t, state: map[*SA]bool{}}
+		r := newReports(t)
 		defer e.Keep(netip.AddrPortFrom(netip.MustParseAddr(ksB), 848), netip.Addr{}, r.f)()
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -538,10 +545,7 @@ func TestKeepBlockedHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKeepers(t, pskConfig("k"))
 		defer k.close()
-		k.both()
-		for i := range 2 {
-			k.r[i].wait(1, 3*time.Second)
-		}
+		k.bothUp()
 		block := make(chan struct{})
 		k.e[1].HandlePeerNotify(func(*SA, []byte) { <-block })
 		echoKS(t, k.e[1])

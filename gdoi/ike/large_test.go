@@ -29,20 +29,24 @@ func filtered(n *memnet.Network, host string) {
 	})
 }
 
-// largeKS answers the first message of each exchange with a large one.
-func largeKS(t *testing.T, e *Endpoint) {
+// largeKS answers each message with one of that many octets of text. It ends the
+// exchange with the answer of that number, 0 for none.
+func largeKS(t *testing.T, e *Endpoint, text, last int) {
+	answers := 0
 	e.HandlePull(func(x *Exchange, b []byte) {
 		if _, _, err := x.Decrypt(b); err != nil {
 			return
 		}
 		x.Accept()
-		out, err := pullMsg(x, string(bytes.Repeat([]byte("large "), 600)))
+		out, err := pullMsg(x, string(make([]byte, text)))
+		if err == nil {
+			err = x.Send(out)
+		}
 		if err != nil {
 			t.Error(err)
-			return
 		}
-		if err := x.Send(out); err != nil {
-			t.Error(err)
+		if answers++; answers == last {
+			x.Close()
 		}
 	})
 }
@@ -52,6 +56,12 @@ func ask(ctx context.Context, t *testing.T, sa *SA, text int) error {
 	t.Helper()
 	x := sa.NewExchange(isakmp.GroupKeyPull)
 	defer x.Close()
+	return askIn(ctx, t, x, text)
+}
+
+// askIn is the same in an exchange that goes on.
+func askIn(ctx context.Context, t *testing.T, x *Exchange, text int) error {
+	t.Helper()
 	out, err := pullMsg(x, string(bytes.Repeat([]byte{'x'}, text)))
 	if err != nil {
 		t.Fatal(err)
@@ -76,16 +86,7 @@ func dial(t *testing.T, n *memnet.Network, from string, edit func(*Options)) (*E
 }
 
 // told are the events of large messages.
-func (r *recorder) told() (out []event.IKELargeUnanswered) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range r.all {
-		if x, ok := e.(event.IKELargeUnanswered); ok {
-			out = append(out, x)
-		}
-	}
-	return out
-}
+func (r *recorder) told() []event.IKELargeUnanswered { return emitted[event.IKELargeUnanswered](r) }
 
 // An answer that is larger than the MTU never arrives at one peer: it is told once the
 // peer has asked as often as it does, while another peer is served.
@@ -94,7 +95,7 @@ func Test_ike_04_AnswerThatNeverArrives(t *testing.T) {
 		n, rec, store := memnet.New(1), &recorder{}, model.NewStore(model.Snapshot{})
 		k := endpoint(t, n, ks, pskConfig("s3cret"), func(o *Options) { o.Events, o.Store = rec, store })
 		defer k.Close()
-		largeKS(t, k)
+		largeKS(t, k, 3600, 0)
 		filtered(n, gm)
 		g, sa := dial(t, n, gm, nil)
 		defer g.Close()
@@ -160,24 +161,7 @@ func Test_ike_04_WhatIsNoSilence(t *testing.T) {
 				n.SetAll(c.link)
 				k := endpoint(t, n, ks, pskConfig("s3cret"), func(o *Options) { o.Events = rec })
 				defer k.Close()
-				echo := 0
-				k.HandlePull(func(x *Exchange, b []byte) {
-					if _, _, err := x.Decrypt(b); err != nil {
-						return
-					}
-					x.Accept()
-					out, err := pullMsg(x, string(make([]byte, 3000)))
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					if err := x.Send(out); err != nil {
-						t.Error(err)
-					}
-					if echo++; echo == 2 {
-						x.Close()
-					}
-				})
+				largeKS(t, k, 3000, 2)
 				g, sa := dial(t, n, gm, func(o *Options) { o.Retry.Count = c.tries })
 				defer g.Close()
 				if c.until > 0 {
@@ -187,15 +171,7 @@ func Test_ike_04_WhatIsNoSilence(t *testing.T) {
 				x := sa.NewExchange(isakmp.GroupKeyPull)
 				defer x.Close()
 				for range 2 {
-					out, err := pullMsg(x, "message")
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err = x.RoundTrip(t.Context(), out, func(reply []byte) error {
-						_, _, err := x.Decrypt(reply)
-						x.Accept()
-						return err
-					}); err != nil {
+					if err := askIn(t.Context(), t, x, 10); err != nil {
 						if c.until < time.Minute {
 							t.Error(err)
 						}
@@ -220,20 +196,7 @@ func Test_ike_04_LastAnswer(t *testing.T) {
 		n, rec := memnet.New(1), &recorder{}
 		k := endpoint(t, n, ks, pskConfig("s3cret"), func(o *Options) { o.Events = rec })
 		defer k.Close()
-		k.HandlePull(func(x *Exchange, b []byte) {
-			if _, _, err := x.Decrypt(b); err != nil {
-				return
-			}
-			x.Accept()
-			out, err := pullMsg(x, string(make([]byte, 2000)))
-			if err == nil {
-				err = x.Send(out)
-			}
-			if err != nil {
-				t.Error(err)
-			}
-			x.Close()
-		})
+		largeKS(t, k, 2000, 1)
 		filtered(n, gm)
 		g, sa := dial(t, n, gm, nil)
 		defer g.Close()

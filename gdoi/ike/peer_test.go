@@ -52,19 +52,28 @@ func TestMIDWindow(t *testing.T) {
 	}
 }
 
+// linked is a key server and an SA that another one has dialed to it.
+func linked(t *testing.T) (n *memnet.Network, k *Endpoint, sa *SA) {
+	t.Helper()
+	n = memnet.New(1)
+	k = endpoint(t, n, ksB, pskConfig("k"), nil)
+	g := endpoint(t, n, ksA, pskConfig("k"), nil)
+	t.Cleanup(func() {
+		g.Close()
+		k.Close()
+	})
+	sa, err := g.Connect(t.Context(), netip.AddrPortFrom(k.opts.Locals[0], 848), ConnectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, k, sa
+}
+
 // Ten thousand messages under one SA, each taken once, in order, and each refused when it
 // comes again; nothing is left of them.
 func TestInformALot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := memnet.New(1)
-		g, k := endpoint(t, n, ksA, pskConfig("k"), nil), endpoint(t, n, ksB, pskConfig("k"), nil)
-		defer g.Close()
-		defer k.Close()
-		remote := netip.AddrPortFrom(netip.MustParseAddr(ksB), 848)
-		sa, err := g.Connect(t.Context(), remote, ConnectOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		n, k, sa := linked(t)
 		var mu sync.Mutex
 		got, wrong := 0, 0
 		k.HandlePeerNotify(func(_ *SA, b []byte) {
@@ -136,15 +145,7 @@ func TestInformALot(t *testing.T) {
 
 func TestInform(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := memnet.New(1)
-		g, k := endpoint(t, n, ksA, pskConfig("k"), nil), endpoint(t, n, ksB, pskConfig("k"), nil)
-		defer g.Close()
-		defer k.Close()
-		remote := netip.AddrPortFrom(netip.MustParseAddr(ksB), 848)
-		sa, err := g.Connect(t.Context(), remote, ConnectOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		n, k, sa := linked(t)
 		inform := func(ty isakmp.NotifyType, data []byte) {
 			t.Helper()
 			if err := sa.Inform(ty, data); err != nil {
@@ -191,7 +192,7 @@ func TestInform(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.Send(netip.AddrPortFrom(netip.MustParseAddr(ksA), 848), remote, b)
+		n.Send(sa.Peer().Local, sa.Peer().Remote, b)
 		synctest.Wait()
 		d := k.Drops()
 		if len(got) != 2 || d[DropUnexpected] != uint64(len(bad)) || d[DropUnprotected] != 1 || !sa.Alive() {
@@ -208,14 +209,7 @@ func TestInform(t *testing.T) {
 // small, R-U-THERE among it.
 func TestInformTooMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := memnet.New(1)
-		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
-		defer g.Close()
-		defer k.Close()
-		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, k, sa := linked(t)
 		got := 0
 		k.HandlePeerNotify(func(*SA, []byte) { got++ })
 		inform := func(octets int) {
@@ -248,10 +242,7 @@ func TestInformAndDPD(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKeepers(t, pskConfig("k"))
 		defer k.close()
-		k.both()
-		for i := range 2 {
-			k.r[i].wait(1, 3*time.Second)
-		}
+		k.bothUp()
 		var record []memnet.Datagram
 		stop := k.net.Watch(func(d memnet.Datagram) {
 			if d.Remote.Addr() == k.addr(0) && d.Data[18] == byte(isakmp.Informational) {
