@@ -192,10 +192,15 @@ func (p *Plane) seal(buf []byte, n int, r *ipsec.Rule) (esp []byte, spi uint32, 
 		return nil, spi, why
 	}
 	p.encap++
+	p.nearEnd(g, x, spi)
+	return buf[start : start+n], spi, ipsec.DropNone
+}
+
+// nearEnd tells once that an SA's numbers run out.
+func (p *Plane) nearEnd(g *ipsec.GroupPolicy, x *planeSA, spi uint32) {
 	if x.sa.TakeNearEnd() {
 		p.notify(dataplane.Notice{Kind: dataplane.SeqNearEnd, Group: g.Group, Interface: g.Interface, SPI: spi})
 	}
-	return buf[start : start+n], spi, ipsec.DropNone
 }
 
 // spend takes numbers in batches, as a sealer does.
@@ -213,9 +218,7 @@ func (p *Plane) spend(group string, n int) (granted int) {
 				break
 			}
 		}
-		if x.sa.TakeNearEnd() {
-			p.notify(dataplane.Notice{Kind: dataplane.SeqNearEnd, Group: g.Group, Interface: g.Interface, SPI: g.Entries[k].SPI})
-		}
+		p.nearEnd(g, x, g.Entries[k].SPI)
 	}
 	return granted
 }
