@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"getvpn/gdoi/isakmp"
@@ -20,14 +19,9 @@ import (
 	"getvpn/model/event"
 )
 
-// isPush reports whether a datagram is a rekey.
-func isPush(b []byte) bool {
-	return len(b) > 18 && isakmp.ExchangeType(b[18]) == isakmp.GroupKeyPush
-}
-
 // lostRekeys is a network that carries everything but rekeys.
 func lostRekeys(_, _ netip.AddrPort, b []byte) []byte {
-	if isPush(b) {
+	if isExchange(b, isakmp.GroupKeyPush) {
 		return nil
 	}
 	return b
@@ -399,7 +393,7 @@ func TestPseudotimeTooOldAsInTheGuidesLine(t *testing.T) {
 			l.run(x.sent + 500*time.Millisecond - gm.pseudotime())
 			var p push
 			l.net.SetTap(func(from, to netip.AddrPort, b []byte) []byte {
-				if !isPush(b) {
+				if !isExchange(b, isakmp.GroupKeyPush) {
 					return b
 				}
 				if p.data == nil {
@@ -474,17 +468,4 @@ func TestClearMakesAPolicyCountAtOnce(t *testing.T) {
 			}
 		}
 	})
-}
-
-// when is the moments of told.
-func when[E event.Event](n *simNode, since time.Time) (out []time.Time) {
-	synctest.Wait()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, r := range n.events {
-		if _, ok := r.Event.(E); ok && !r.At.Before(since) {
-			out = append(out, r.At)
-		}
-	}
-	return out
 }

@@ -185,7 +185,7 @@ func TestKEKRekeyTwoHundredSecondsBeforeItsEnd(t *testing.T) {
 func (l *life) deaf(members ...*simNode) {
 	l.net.SetTap(func(from, _ netip.AddrPort, b []byte) []byte {
 		for _, m := range members {
-			if m.addr == from.Addr() && len(b) > 18 && isakmp.ExchangeType(b[18]) == isakmp.GroupKeyPushAck {
+			if m.addr == from.Addr() && isExchange(b, isakmp.GroupKeyPushAck) {
 				return nil
 			}
 		}
@@ -332,15 +332,14 @@ func TestFiveRepetitionsOfAKEKRekeyChangeNothing(t *testing.T) {
 				t.Errorf("%s: after the sixth: %+v", m.name, k)
 			}
 		}
-		var numbers []uint32
-		for _, p := range l.rekeys(begin) {
+		sent := l.rekeys(begin)
+		for _, p := range sent {
 			if p.cookies != old {
 				t.Errorf("a repetition under another KEK")
 			}
-			numbers = append(numbers, uint32(len(numbers)+1))
 		}
-		if len(numbers) != 6 || ks.served().KEK.SPI != kek {
-			t.Errorf("%d transmissions", len(numbers))
+		if len(sent) != 6 || ks.served().KEK.SPI != kek {
+			t.Errorf("%d transmissions", len(sent))
 		}
 		begin = time.Now()
 		ks.command("crypto gdoi ks rekey")

@@ -112,12 +112,17 @@ func tail(s string, n int) string {
 // watch remembers rekeys.
 func (l *life) watch(d memnet.Datagram) {
 	b := d.Data
-	if len(b) < isakmp.HeaderLen || b[18] != byte(isakmp.GroupKeyPush) {
+	if !isExchange(b, isakmp.GroupKeyPush) {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pushes = append(l.pushes, push{time.Now(), d.Remote, d.Local, [16]byte(b[:16]), bytes.Clone(b)})
+}
+
+// isExchange reports whether a datagram is of that exchange.
+func isExchange(b []byte, x isakmp.ExchangeType) bool {
+	return len(b) >= isakmp.HeaderLen && isakmp.ExchangeType(b[18]) == x
 }
 
 // rekeys are the rekeys on the wire since t that left a key server.
@@ -301,37 +306,40 @@ func (n *simNode) configure(lines string) {
 // enter enters lines in configuration mode; leave leaves it.
 func (n *simNode) enter(lines string) (leave func()) {
 	n.l.t.Helper()
-	x := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"})
-	run := func(line string) {
+	end := n.typed(lines)
+	return func() {
 		n.l.t.Helper()
-		if out, err := x.Run(line, cli.Options{}); err != nil {
+		if out, err := end(); err != nil {
+			n.l.t.Fatalf("%s: end: %v %s", n.name, err, out)
+		}
+	}
+}
+
+// typed enters lines in configuration mode; end leaves it.
+func (n *simNode) typed(lines string) (end func() (string, error)) {
+	n.l.t.Helper()
+	x := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"})
+	run := func(line string) (string, error) {
+		defer synctest.Wait()
+		return x.Run(line, cli.Options{})
+	}
+	for _, line := range append([]string{"configure terminal"}, strings.Split(strings.TrimRight(lines, "\n"), "\n")...) {
+		if out, err := run(line); err != nil {
 			n.l.t.Fatalf("%s: %s: %v %s", n.name, line, err, out)
 		}
-		synctest.Wait()
 	}
-	run("configure terminal")
-	for _, line := range strings.Split(strings.TrimRight(lines, "\n"), "\n") {
-		run(line)
-	}
-	return func() { n.l.t.Helper(); run("end") }
+	return func() (string, error) { return run("end") }
 }
 
 // refused enters lines that can't be applied and returns what is said when
 // configuration mode is left.
 func (n *simNode) refused(lines string) string {
 	n.l.t.Helper()
-	x := (&cli.Exec{Control: n.d}).NewSession(cli.Caller{User: "root", Source: "console"})
-	for _, line := range append([]string{"configure terminal"}, strings.Split(strings.TrimRight(lines, "\n"), "\n")...) {
-		if out, err := x.Run(line, cli.Options{}); err != nil {
-			n.l.t.Fatalf("%s: %s: %v %s", n.name, line, err, out)
-		}
-	}
-	out, err := x.Run("end", cli.Options{})
+	out, err := n.typed(lines)()
 	if err == nil {
 		n.l.t.Errorf("%s: applied:\n%s\n%s", n.name, lines, out)
 		return out
 	}
-	synctest.Wait()
 	return out + err.Error()
 }
 
@@ -395,6 +403,17 @@ func (l *life) flawless() sim.Report {
 	return r
 }
 
+// flawlessButClear is flawless where some packets are meant to be in clear.
+func (l *life) flawlessButClear() {
+	l.t.Helper()
+	l.traffic.Stop()
+	r := l.traffic.Report()
+	r.Clear, r.ClearReceived = 0, 0
+	if err := r.Flawless(); err != nil {
+		l.t.Error(err)
+	}
+}
+
 // spi is what the member sends with by the first permit of its list; 0: nothing.
 func (n *simNode) spi() uint32 {
 	p, _ := n.site.Policy("G")
@@ -406,7 +425,7 @@ func (n *simNode) spi() uint32 {
 	return 0
 }
 
-// group is the key server's or the member's view of the group.
+// served is the key server's view of the group, member the member's.
 func (n *simNode) served() model.KSGroup {
 	for _, g := range n.d.store.Load().KeyServers {
 		if g.Name == "G" {
@@ -442,17 +461,27 @@ func (n *simNode) joins() (with netip.Addr, ok bool) {
 	return netip.Addr{}, false
 }
 
-// told are the events of type E since t.
+// told are the events of type E since t, when their moments.
 func told[E event.Event](n *simNode, since time.Time) (out []E) {
+	each(n, since, func(e E, _ time.Time) { out = append(out, e) })
+	return out
+}
+
+func when[E event.Event](n *simNode, since time.Time) (out []time.Time) {
+	each(n, since, func(_ E, at time.Time) { out = append(out, at) })
+	return out
+}
+
+// each calls f for the events of type E since t.
+func each[E event.Event](n *simNode, since time.Time, f func(E, time.Time)) {
 	synctest.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, r := range n.events {
 		if e, ok := r.Event.(E); ok && !r.At.Before(since) {
-			out = append(out, e)
+			f(e, r.At)
 		}
 	}
-	return out
 }
 
 // pushed makes a group of lifeKS one with rekeys; lines are added to its server.
