@@ -27,14 +27,20 @@ func (w *world) load() (some func()) {
 	w.Cleanup(func() { s.Stop() })
 	return func() {
 		w.Helper()
-		from, _ := s.Counts()
-		w.until(30*time.Second, func() error {
-			if now, _ := s.Counts(); now-from < 200 {
-				return errors.New("no load")
-			}
-			return nil
-		})
+		w.more(s, 200)
 	}
+}
+
+// more waits until a stream has sent n more datagrams.
+func (w *world) more(s *lab.Stream, n int) {
+	w.Helper()
+	from, _ := s.Counts()
+	w.until(30*time.Second, func() error {
+		if now, _ := s.Counts(); now-from < n {
+			return errors.New("no load")
+		}
+		return nil
+	})
 }
 
 // passes waits until protected traffic passes.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -70,13 +69,7 @@ func TestRestartWithoutFailClose(t *testing.T) {
 	w.must(err)
 	some := func() {
 		t.Helper()
-		from, _ := load.Counts()
-		w.until(30*time.Second, func() error {
-			if now, _ := load.Counts(); now-from < 300 {
-				return errors.New("no load")
-			}
-			return nil
-		})
+		w.more(load, 300)
 	}
 	w.until(30*time.Second, func() error { _, err := w.Ping("h1", lab.Host(2), 1, "-W", "1"); return err })
 	some()
