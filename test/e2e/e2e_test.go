@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,23 +53,11 @@ func setUp(m *testing.M) (int, error) {
 	tempDir = dir
 	if binDir = os.Getenv("GETVPN_BIN"); binDir == "" {
 		binDir = dir
-		if err := build(dir); err != nil {
+		if err := lab.Build(dir); err != nil {
 			return 1, err
 		}
 	}
 	return m.Run(), nil
-}
-
-// build compiles the programs into dir.
-func build(dir string, flags ...string) error {
-	args := append(append([]string{"build"}, flags...), "-o", dir+"/", "./cmd/getvpnd", "./cmd/getvpn")
-	c := exec.Command("go", args...)
-	c.Dir = filepath.Join("..", "..")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
-	}
-	return nil
 }
 
 func soak() bool { return os.Getenv("GETVPN_SOAK") != "" }

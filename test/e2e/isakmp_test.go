@@ -26,7 +26,7 @@ var keylogBuild = sync.OnceValues(func() (string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
-	return dir, build(dir, "-tags", "keylog")
+	return dir, lab.Build(dir, "-tags", "keylog")
 })
 
 // newOpenWorld is a world of daemons that log their phase-1 keys, and the log's name.

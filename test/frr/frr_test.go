@@ -27,14 +27,16 @@ const limit = 60 * time.Second
 // prefix is what the member announces.
 const prefix = "10.1.0.0/16"
 
-const ks = `hostname ks
-crypto isakmp policy 10
+// isakmp is phase 1 of both sides.
+const isakmp = `crypto isakmp policy 10
  encr aes 256
  hash sha256
  authentication pre-share
  group 19
  lifetime 1200
-crypto isakmp key frr-lab address 172.16.0.0 255.255.0.0
+`
+
+const ks = "hostname ks\n" + isakmp + `crypto isakmp key frr-lab address 172.16.0.0 255.255.0.0
 crypto ipsec transform-set T esp-gcm 128
 crypto ipsec profile P
  set transform-set T
@@ -53,14 +55,7 @@ ip access-list extended LIST
 end
 `
 
-const gm = `hostname gm1
-crypto isakmp policy 10
- encr aes 256
- hash sha256
- authentication pre-share
- group 19
- lifetime 1200
-crypto isakmp key frr-lab address 172.16.8.2
+const gm = "hostname gm1\n" + isakmp + `crypto isakmp key frr-lab address 172.16.8.2
 crypto gdoi group G
  identity number 1234
  server address ipv4 172.16.8.2
@@ -219,11 +214,8 @@ func TestPrefixFollowsTheKeys(t *testing.T) {
 	bin, tools := os.Getenv("GETVPN_BIN"), t.TempDir()
 	if bin == "" {
 		bin = tools
-		build := exec.Command("go", "build", "-o", bin+"/", "./cmd/getvpnd", "./cmd/getvpn")
-		build.Dir = filepath.Join("..", "..")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+		if err := lab.Build(bin); err != nil {
+			t.Fatal(err)
 		}
 	}
 	l, err := lab.New(lab.Options{Members: 1, Bin: bin})

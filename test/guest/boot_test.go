@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"getvpn/internal/lab"
 )
 
 const (
@@ -36,10 +38,8 @@ func TestClosedFromBootOnDebiansKernel(t *testing.T) {
 		t.Skip("needs root for network namespaces")
 	}
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "getvpn/cmd/getvpnd", "getvpn/cmd/getvpn")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := lab.Build(bin); err != nil {
+		t.Fatal(err)
 	}
 	g := boot(t, bootNS, bootTap, filepath.Join(bin, "getvpnd"), filepath.Join(bin, "getvpn"))
 	must(t, g, "cat > /conf <<'EOF'\n"+bootConf+"EOF\nchmod 600 /conf")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"getvpn/internal/lab"
 	"getvpn/ipsec/dataplane/steer"
 	"getvpn/model"
 
@@ -120,10 +121,8 @@ func TestMemberOnDebiansKernelUsesClsact(t *testing.T) {
 		t.Skip("needs root for network namespaces")
 	}
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "getvpn/cmd/getvpnd", "getvpn/cmd/getvpn")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := lab.Build(bin); err != nil {
+		t.Fatal(err)
 	}
 	g := boot(t, routerNS, routerTap, filepath.Join(bin, "getvpnd"), filepath.Join(bin, "getvpn"))
 	ip(t, "netns", "add", memberNS)

@@ -236,10 +236,8 @@ func Test_esp_10_RestoredSnapshot(t *testing.T) {
 		}
 	}
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "getvpn/cmd/getvpnd", "getvpn/cmd/getvpn")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := lab.Build(bin); err != nil {
+		t.Fatal(err)
 	}
 	img, err := Build(cacheDir(t), filepath.Join(bin, "getvpnd"), filepath.Join(bin, "getvpn"), fwcfgModule(t))
 	if err != nil {
