@@ -79,8 +79,7 @@ func (d *Dataplane) watchRefused() {
 		case <-tick.C:
 			d.mu.Lock()
 			if !d.closed {
-				now := time.Now()
-				d.reportRefused(now)
+				d.reportRefused(time.Now())
 				d.retire(d.line.Now())
 				d.expireLate()
 			}

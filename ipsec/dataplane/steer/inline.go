@@ -73,18 +73,16 @@ func inlineSpec(in Inline) (*ebpf.ProgramSpec, error) {
 	const at, tpid = slotKey8, slotKey4
 	const largest = 0xffff
 	mask := int32(uint32(1<<in.Tag.Width-1) << in.Tag.Shift)
-	fits := func(v uint16) uint16 { // a tag that has no room is left out
-		if v>>in.Tag.Width != 0 {
-			return 0
-		}
-		return v
+	static := in.Static
+	if static>>in.Tag.Width != 0 {
+		static = 0 // a tag that has no room is left out
 	}
 	b := newBuilder()
 	b.add(
 		asm.Mov.Reg(regCtx, asm.R1),
 		asm.LoadMem(asm.R1, regCtx, skbVlanPresent, asm.Word),
 		asm.JNE.Imm(asm.R1, 0, "next"), // a sub-interface's: its own program sees it untagged
-		asm.Mov.Imm(asm.R7, int32(fits(in.Static))),
+		asm.Mov.Imm(asm.R7, int32(static)),
 		asm.LoadMem(asm.R1, regCtx, skbProtocol, asm.Word),
 	)
 	if in.Static != 0 {
