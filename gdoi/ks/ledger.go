@@ -209,6 +209,18 @@ func (l *Ledger) Reset(gen Generation) error {
 	return nil
 }
 
+// Rebind goes on with the same numbers under other keys: those that were given out may
+// be used with them too.
+func (l *Ledger) Rebind(gen Generation) error {
+	old := l.gen
+	l.gen = gen
+	if err := l.store(l.upTo); err != nil {
+		l.gen = old
+		return err
+	}
+	return nil
+}
+
 // Used is how many numbers have been handed out under the present keys.
 func (l *Ledger) Used() uint64 { return l.next }
 

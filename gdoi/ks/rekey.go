@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"getvpn/gdoi"
+	"getvpn/gdoi/coop"
 	"getvpn/model/event"
 )
 
@@ -56,7 +57,7 @@ var (
 
 // rekeying reports whether the group tells its members of new keys.
 func (g *Group) rekeying() bool {
-	return g.setup.Rekey != nil && g.s.o.Push != nil && g.ring.active() && g.ring.kek != nil
+	return g.leads() && g.setup.Rekey != nil && g.s.o.Push != nil && g.ring.active() && g.ring.kek != nil
 }
 
 // timing is what rekey times depend on now.
@@ -74,6 +75,9 @@ func (g *Group) timing() timing {
 func (g *Group) rekey(now time.Time, o order) error {
 	ring := g.ring.clone()
 	top := ring.kek
+	if g.coop != nil && top != nil && g.coop.m.Lease(coop.SPI(top.spi)).Ends {
+		o.kek = true
+	}
 	for _, i := range o.teks {
 		if err := ring.renew(i, now); err != nil {
 			return err
@@ -138,6 +142,7 @@ func (g *Group) commit(ring *keyring, now time.Time) error {
 	g.listen(now)
 	g.version++
 	g.note()
+	g.share(now)
 	return nil
 }
 
@@ -212,6 +217,7 @@ func (g *Group) transmit(r *round, now time.Time) {
 		r.closes = now // nobody to tell
 		return
 	}
+	g.spent(legs)
 	if r.view != nil {
 		g.synced = now
 	}
@@ -243,20 +249,23 @@ func (r *round) canWait() bool { return r.view != nil && !r.shorten && len(r.del
 // hold, and, where that isn't sure, newer ones. fresh: numbers must be saved first.
 func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 	by := map[uint32]*leg{}
+	none := map[uint32]bool{} // KEKs whose numbers we may not use
 	now := g.now()
+	newest := g.newest(r.top)
 	for _, m := range to {
-		for ord := max(m.holds, 1); m.holds != 0 && ord <= r.top; ord++ {
-			if ord != m.holds && ord+1 < r.top {
-				continue // of those that it may have got meanwhile, the last two
-			}
+		for _, ord := range m.mayHold(newest, r.top) {
 			k := g.keks[ord]
-			if k == nil || !now.Before(k.expires) {
+			if k == nil || !now.Before(k.expires) || none[ord] {
 				continue
 			}
 			l := by[ord]
 			if l == nil {
+				n, f, ok := g.number(k.kek)
+				if !ok {
+					none[ord] = true
+					continue
+				}
 				l = &leg{kek: k.kek, round: r, interop: g.setup.Group.Interop, group: g.s}
-				n, f := k.seq.take()
 				l.seq, fresh = n, fresh || f
 				by[ord] = l
 				legs = append(legs, l)
@@ -277,6 +286,32 @@ func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 	}
 	slices.SortFunc(legs, func(a, b *leg) int { return int(a.ord) - int(b.ord) })
 	return legs, fresh
+}
+
+// newest are the last two KEKs up to top that aren't of another side.
+func (g *Group) newest(top uint32) (ords []uint32) {
+	for ord, k := range g.keks {
+		if ord <= top && !k.side {
+			ords = append(ords, ord)
+		}
+	}
+	slices.Sort(ords)
+	return ords[max(0, len(ords)-2):]
+}
+
+// mayHold are the KEKs that a member is reached under: the one that it is known to hold,
+// and of those that it may have got meanwhile the last two.
+func (m *member) mayHold(newest []uint32, top uint32) (ords []uint32) {
+	if m.holds == 0 || m.holds > top {
+		return nil
+	}
+	ords = append(ords, m.holds)
+	for _, o := range newest {
+		if o > m.holds {
+			ords = append(ords, o)
+		}
+	}
+	return ords
 }
 
 // source is the address that rekeys to these members come from.
@@ -413,7 +448,9 @@ func (g *Group) judge(r *round, now time.Time) {
 			continue
 		}
 		if k := g.keks[uint32(m.asked>>32)]; k == nil || k.ack == 0 || !m.acknowledges() {
-			m.holds = max(m.holds, r.brings) // it wasn't asked, or can't answer
+			if g.coop == nil || k == nil || k.ack == 0 { // another key server may know its answers
+				m.holds = max(m.holds, r.brings) // it wasn't asked, or can't answer
+			}
 			if k == nil || k.ack == 0 {
 				continue
 			}
@@ -428,11 +465,13 @@ func (g *Group) judge(r *round, now time.Time) {
 	if len(silent) == 0 {
 		return
 	}
-	for _, m := range g.roster.remove(func(m *member) bool { return silent[m] }) {
+	gone := g.roster.remove(func(m *member) bool { return silent[m] })
+	for _, m := range gone {
 		g.counters.MembersEjected++
 		g.note(event.KSMemberEjected{GM: m.row.Addr, Group: g.Name()})
 		g.left(m)
 	}
+	g.untellMembers(gone)
 }
 
 // spare takes a member that is back off a round that tells it to delete everything.
@@ -466,8 +505,13 @@ func (g *Group) listen(now time.Time) {
 	if old != nil {
 		old.release()
 	}
+	g.hold(k)
+}
+
+// hold puts a KEK on the list of those that members may hold.
+func (g *Group) hold(k *kek) {
 	l := &liveKEK{kek: k, until: k.expires.Add(kekGrace), release: func() {}}
-	if k.ack != 0 {
+	if k.ack != 0 && g.s.o.Push != nil {
 		ci, cr := k.spi.Cookies()
 		l.release = g.s.o.Push.HandlePush(ci, cr, g.book.handler(k.ord, k.sa().AckKey(k.ack)))
 	}

@@ -24,6 +24,7 @@ type Setup struct {
 	Auth    *config.ACL // who may join; nil: who passes phase 1
 	Rekey   *SetupRekey // nil: no rekeys
 	SIDBits int
+	Coop    *CoopSetup // nil: the only key server
 }
 
 // SetupEntry is one "sa ipsec".

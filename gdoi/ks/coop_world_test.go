@@ -1,0 +1,268 @@
+package ks
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"getvpn/config"
+	"getvpn/gdoi/coop"
+	"getvpn/gdoi/ike"
+	"getvpn/gdoi/isakmp"
+	"getvpn/internal/clock"
+	"getvpn/internal/secret"
+	"getvpn/model"
+	"getvpn/model/event"
+)
+
+// Whole key servers beside each other under a fake clock: their messages are carried by a
+// network in memory that can be split, their rekeys by the air of life_test.go.
+
+// league is the key servers of one group, and its members.
+type league struct {
+	t   *testing.T
+	mu  sync.Mutex
+	ks  []*server
+	gms []*fakeMember
+	// part is the part of the network that a key server is in.
+	part []int
+	sess uint64
+	up   map[[2]int]uint64 // by pair
+	mid  uint32
+	sids map[string]netip.Addr // SPI and Sender ID: whose it is
+}
+
+// server is one key server.
+type server struct {
+	l      *league
+	i      int
+	addr   netip.Addr
+	air    *air
+	disk   *memFiles
+	state  *memSaver
+	s      *Server
+	g      *Group
+	sub    *event.Sub
+	store  *model.Store
+	cancel context.CancelFunc
+	states map[netip.Addr]func(uint64, bool)
+	life   int
+}
+
+func (s *server) Keep(peer, _ netip.Addr, state func(uint64, bool)) func() {
+	s.l.mu.Lock()
+	s.states[peer] = state
+	s.l.mu.Unlock()
+	s.l.connectAll()
+	return func() {
+		s.l.mu.Lock()
+		delete(s.states, peer)
+		s.l.mu.Unlock()
+	}
+}
+
+func (s *server) Inform(peer, _ netip.Addr, data []byte) error {
+	l := s.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	j := slices.IndexFunc(l.ks, func(o *server) bool { return o.addr == peer })
+	n := l.up[two(s.i, j)]
+	if n == 0 || l.part[s.i] != l.part[j] || l.ks[j].s == nil {
+		return fmt.Errorf("no way to %v", peer)
+	}
+	to, b := l.ks[j].s, slices.Clone(data)
+	time.AfterFunc(5*time.Millisecond, func() { to.HandlePeer(s.addr, n, b) })
+	return nil
+}
+
+func two(i, j int) [2]int { return [2]int{min(i, j), max(i, j)} }
+
+// connectAll makes the SAs that can be.
+func (l *league) connectAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, a := range l.ks {
+		for j := range i {
+			b := l.ks[j]
+			x, y := a.states[b.addr], b.states[a.addr]
+			if x != nil && y != nil && l.part[i] == l.part[j] && l.up[two(i, j)] == 0 {
+				l.sess++
+				l.up[two(i, j)] = l.sess
+				x(l.sess, true)
+				y(l.sess, true)
+			}
+		}
+	}
+}
+
+// cut ends the SA of a pair.
+func (l *league) cut(i, j int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.up[two(i, j)]
+	delete(l.up, two(i, j))
+	for _, x := range [][2]int{{i, j}, {j, i}} {
+		if f := l.ks[x[0]].states[l.ks[x[1]].addr]; f != nil && n != 0 {
+			f(n, false)
+		}
+	}
+}
+
+// split puts key servers in parts of the network; who is apart finds out after a while.
+func (l *league) split(part ...int) {
+	l.mu.Lock()
+	l.part = part
+	l.mu.Unlock()
+	for i := range l.ks {
+		for j := range i {
+			if part[i] != part[j] {
+				time.AfterFunc(10*time.Second, func() {
+					if l.part[i] != l.part[j] {
+						l.cut(i, j)
+					}
+				})
+			}
+		}
+	}
+	l.connectAll()
+}
+
+func newLeague(t *testing.T, n int, setup func(i int, s *Setup)) *league {
+	t.Helper()
+	testSigner()
+	l := &league{t: t, up: map[[2]int]uint64{}, sids: map[string]netip.Addr{}, part: make([]int, n)}
+	for i := range n {
+		l.ks = append(l.ks, &server{l: l, i: i, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), disk: &memFiles{crash: func(string) error { return nil }},
+			state: &memSaver{d: map[string]durable{}}, states: map[netip.Addr]func(uint64, bool){}})
+	}
+	members := map[netip.AddrPort][]*fakeMember{}
+	for i, s := range l.ks {
+		s.air = &air{acks: map[[2]isakmp.Cookie]func(ike.Datagram){}, members: members}
+		x := lifeSetup(time.Hour, unicast(2, 10*time.Second))
+		x.Group.Local = &config.LocalServer{Address: s.addr, RekeyUnicast: true, RekeyAck: config.AckAny}
+		x.Coop = &CoopSetup{Self: s.addr, Priority: uint8(100 - 10*i), Software: [3]uint8{1, 0, 0}, SIDs: []coop.SIDRange{{Low: uint32(i) << 17, High: uint32(i)<<17 + 1<<17 - 1}}}
+		for _, o := range l.ks {
+			x.Coop.Peers = append(x.Coop.Peers, o.addr)
+		}
+		if setup != nil {
+			setup(i, x)
+		}
+		s.start(x)
+	}
+	t.Cleanup(func() {
+		for _, s := range l.ks {
+			s.stop()
+		}
+	})
+	return l
+}
+
+func (s *server) start(x *Setup) {
+	s.l.t.Helper()
+	s.store = model.NewStore(model.Snapshot{})
+	bus := event.NewBus()
+	s.sub = bus.Subscribe("test", 100000)
+	s.s = NewServer(Options{Store: s.store, Events: bus, Rand: rand.Reader, Files: s.disk, Dir: "d", Marks: "run", Machine: "m", Push: s.air, State: s.state, Peers: s,
+		Moment: func() clock.Moment { return clock.Moment{RTC: 1} }})
+	g, err := s.s.Add(x)
+	if err != nil {
+		s.l.t.Fatal(err)
+	}
+	s.g = g
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go g.Run(ctx)
+}
+
+// stop ends a key server in order.
+func (s *server) stop() {
+	if s.cancel == nil {
+		return
+	}
+	s.cancel()
+	<-s.g.done
+	s.cancel = nil
+	for j := range s.l.ks {
+		if j != s.i {
+			s.l.cut(s.i, j)
+		}
+	}
+}
+
+// kill ends it without a word to anybody.
+func (s *server) kill() {
+	s.l.mu.Lock()
+	for j := range s.l.ks { // nothing leaves any more
+		if n := s.l.up[two(s.i, j)]; n != 0 && j != s.i {
+			delete(s.l.up, two(s.i, j))
+			if f := s.l.ks[j].states[s.addr]; f != nil {
+				time.AfterFunc(15*time.Second, func() { f(n, false) })
+			}
+		}
+	}
+	s.states = map[netip.Addr]func(uint64, bool){}
+	s.l.mu.Unlock()
+	s.air.mu.Lock()
+	s.air.members = map[netip.AddrPort][]*fakeMember{}
+	s.air.mu.Unlock()
+	s.cancel()
+	<-s.g.done
+	s.cancel = nil
+}
+
+// join registers member i at a key server.
+func (l *league) join(i int, s *server) *fakeMember {
+	l.t.Helper()
+	for len(l.gms) <= i {
+		m := &fakeMember{addr: netip.AddrPortFrom(gmAddr(len(l.gms)), 848), teks: map[uint32]time.Time{}, keys: map[uint32]secret.Bytes{}}
+		l.gms = append(l.gms, m)
+		for _, s := range l.ks {
+			s.air.mu.Lock()
+			s.air.members[m.addr] = []*fakeMember{m}
+			s.air.mu.Unlock()
+		}
+	}
+	l.mid++
+	b := &bench{s: s.s, g: s.g, mid: l.mid * 1000}
+	m := l.gms[i]
+	d := b.register(l.t, m.addr.Addr(), ours())
+	m.install(l.t, d)
+	return m
+}
+
+func (s *server) role() (r coop.Role) {
+	s.g.do(func() { r = s.g.coop.role })
+	return r
+}
+
+// in runs f in the actor.
+func (s *server) in(f func(g *Group)) { s.g.do(func() { f(s.g) }) }
+
+// ring is the SPIs of a key server's TEKs, and of its KEKs.
+func (s *server) ring() (teks []uint32, kek [16]byte) {
+	s.in(func(g *Group) {
+		for _, list := range g.ring.teks {
+			for _, t := range list {
+				teks = append(teks, t.spi)
+			}
+		}
+		if g.ring.kek != nil {
+			kek = g.ring.kek.spi
+		}
+	})
+	slices.Sort(teks)
+	return teks, kek
+}
+
+// among runs f in a bubble.
+func among(t *testing.T, n int, setup func(int, *Setup), f func(t *testing.T, l *league)) {
+	t.Helper()
+	testSigner()
+	synctest.Test(t, func(t *testing.T) { f(t, newLeague(t, n, setup)) })
+}
