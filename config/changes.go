@@ -125,7 +125,7 @@ var changes = []Row{
 	// Cooperative key servers.
 	{Name: "coop-on", Change: "redundancy switched on", Guide: "table 2 l.1698", When: AtOnce, Text: "set it on every other key server at once", find: coopOn},
 	{Name: "coop-priority", Change: "local priority", Guide: "table 2 l.1710", When: AtOnce, Text: "no election is forced", find: coopPriority},
-	{Name: "coop-peer", Change: "peers", Guide: "table 2 l.1723", When: AtOnce, Text: "counts with the next message between key servers", find: coopPeers},
+	{Name: "coop-peer", Change: "peers, and how key servers speak with them", Guide: "table 2 l.1723", When: AtOnce, Text: "counts with the next message between key servers", find: coopPeers},
 	{Name: "coop-off", Change: "redundancy switched off", Guide: "table 2 l.1765", When: AtOnce, Text: "set it on every other key server at once", find: coopOff},
 
 	// A member's side.

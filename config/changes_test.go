@@ -108,6 +108,7 @@ var rowCases = []struct {
 	{row: "coop-on", change: coop, also: []string{"coop-priority", "coop-peer"}, verdict: "no effect on members", when: AtOnce},
 	{row: "coop-priority", before: coop, change: inLocal + "redundancy\n   no local priority 10\n   local priority 20\n", verdict: "no effect on members", when: AtOnce},
 	{row: "coop-peer", before: coop, change: inLocal + "redundancy\n   peer address ipv4 10.0.0.4\n", verdict: "no effect on members", when: AtOnce},
+	{row: "coop-peer", before: coop, change: inLocal + "redundancy\n   local address 10.0.0.9\n   protocol version optimize\n   protocol timeout refresh 10\n   protocol timeout periodic 40\n   protocol retransmit 5\n", verdict: "no effect on members", when: AtOnce},
 	{row: "coop-off", before: inLocal + "redundancy\n", change: inLocal + "no redundancy\n", verdict: "no effect on members", when: AtOnce},
 	{row: "member-servers", change: inMine + "server address ipv4 10.9.9.8\n", group: "joined", verdict: "no effect on members", when: AtRegistration},
 	{row: "member-map", change: "access-list 130 deny tcp any any eq 23\n", group: "joined", verdict: "no effect on members", when: AtOnce},

@@ -68,7 +68,7 @@ type command = grammar.Command[*builder]
 // fileGrammar compiles the declarations once.
 var fileGrammar = sync.OnceValues(func() (*grammar.Grammar[*builder], error) {
 	var all []command
-	for _, t := range [][]command{globalCommands(), isakmpCommands(), ipsecCommands(), groupCommands(), localCommands(),
+	for _, t := range [][]command{globalCommands(), isakmpCommands(), ipsecCommands(), groupCommands(), localCommands(), coopCommands(),
 		mapCommands(), interfaceCommands(), aclCommands(), stateCommands(), tagCommands(), keptCommands()} {
 		all = append(all, t...)
 	}
@@ -88,4 +88,5 @@ var words = map[string]string{
 	"fail-close": "What passes without keys", "recovery-check": "Watch over errors", "registration": "Registration", "replay": "Anti-replay",
 	"counter": "By sequence numbers", "time": "By pseudotime", "tag": "Tags in packets", "identifier": "Sender IDs", "retransmit": "Retransmission",
 	"address": "An address", "logging": "Syslog", "eq": "Equal", "neq": "Not equal", "lt": "Less", "gt": "Greater", "range": "A range",
+	"local": "This key server", "peer": "Other key servers", "protocol": "How key servers speak with each other", "timeout": "Times, in seconds", "refresh": "Of a primary", "periodic": "Of a secondary",
 }

@@ -67,25 +67,25 @@ func groupCommands() []command {
 	}
 	out = append(out, clientCommands()...)
 	return append(out, command{Mode: modeGroup, Pattern: "client protocol [LINE]", Help: "Kept for a later version", No: true,
-		Do: keepLine(func(b *builder) *[]string { return &b.thisGroup().Kept }, "")})
+		Do: keepLine(func(b *builder) *[]string { return &b.thisGroup().Kept })})
 }
 
 func (b *builder) thisGroup() *Group { return &b.c.Groups[b.group] }
 
 // keepLine keeps a line that nothing acts upon yet, and says so. With "no" it takes
 // away what begins the same.
-func keepLine(where func(*builder) *[]string, indent string) func(*builder, *grammar.Match) error {
+func keepLine(where func(*builder) *[]string) func(*builder, *grammar.Match) error {
 	return func(b *builder, m *grammar.Match) error {
 		l := where(b)
 		text := strings.Join(strings.Fields(m.Line), " ")
 		if m.No {
-			if rest, _ := strings.CutPrefix(text, "no "); slices.ContainsFunc(*l, func(x string) bool { return strings.HasPrefix(x, indent+rest) }) {
-				*l = slices.DeleteFunc(*l, func(x string) bool { return strings.HasPrefix(x, indent+rest) })
+			if rest, _ := strings.CutPrefix(text, "no "); slices.ContainsFunc(*l, func(x string) bool { return strings.HasPrefix(x, rest) }) {
+				*l = slices.DeleteFunc(*l, func(x string) bool { return strings.HasPrefix(x, rest) })
 				return nil
 			}
 		}
-		if !slices.Contains(*l, indent+text) {
-			*l = append(*l, indent+text)
+		if !slices.Contains(*l, text) {
+			*l = append(*l, text)
 		}
 		b.warn("kept, without effect in this version")
 		return nil

@@ -161,23 +161,11 @@ func localCommands() []command {
 			b.thisSA().Tag = !m.No
 			return nil
 		}},
-		{Mode: modeLocal, Pattern: "redundancy", Help: "Cooperative key servers", Enter: modeCoop, No: true, Do: keepLocal("")},
-		{Mode: modeLocal, Pattern: "identifier", Help: "Sender IDs of this key server", Enter: modeIdent, No: true, Do: keepLocal("")},
-	}
-	for _, p := range []string{"local {priority|address} LINE", "peer address LINE", "protocol LINE"} {
-		out = append(out, command{Mode: modeCoop, Pattern: p, Help: "Cooperative key servers", No: true, Do: keepLocal(" ")})
-	}
-	for _, p := range []string{"value LINE", "range LINE"} {
-		out = append(out, command{Mode: modeIdent, Pattern: p, Help: "Sender IDs", No: true, Do: keepLocal(" ")})
 	}
 	for _, p := range []string{"authorization identity w:WORD", "sa d3p LINE", "registration LINE", "pfs", "gikev2 LINE"} {
-		out = append(out, command{Mode: modeLocal, Pattern: p, Help: "Kept for a later version", No: true, Do: keepLocal("")})
+		out = append(out, command{Mode: modeLocal, Pattern: p, Help: "Kept for a later version", No: true, Do: keepLine(func(b *builder) *[]string { return &b.local().Kept })})
 	}
 	return out
-}
-
-func keepLocal(indent string) func(*builder, *grammar.Match) error {
-	return keepLine(func(b *builder) *[]string { return &b.local().Kept }, indent)
 }
 
 func enterSA(b *builder, m *grammar.Match) error {

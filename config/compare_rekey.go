@@ -1,14 +1,12 @@
 package config
 
-// What the rows of the table look for in rekeys, the group as a whole, cooperative key
-// servers.
+// What the rows of the table look for in rekeys and the group as a whole.
 
 import (
 	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 )
 
 func receiveOnlyOn(p *pair) []hit {
@@ -206,43 +204,6 @@ func groupAdded(p *pair) []hit {
 
 func groupRemoved(p *pair) []hit {
 	return one(p.was != nil && p.was.Local != nil && (p.is == nil || p.is.Local == nil), "")
-}
-
-// coop lines are kept as they were written.
-func (p *pair) coop(prefix string) (was, is []string) {
-	a, b, ok := p.server()
-	if !ok {
-		return nil, nil
-	}
-	pick := func(l []string) (out []string) {
-		for _, x := range l {
-			if strings.HasPrefix(x, prefix) {
-				out = append(out, x)
-			}
-		}
-		return out
-	}
-	return pick(a.Kept), pick(b.Kept)
-}
-
-func coopOn(p *pair) []hit {
-	a, b := p.coop("redundancy")
-	return one(len(a) == 0 && len(b) > 0, "")
-}
-
-func coopOff(p *pair) []hit {
-	a, b := p.coop("redundancy")
-	return one(len(a) > 0 && len(b) == 0, "")
-}
-
-func coopPriority(p *pair) []hit {
-	a, b := p.coop(" local priority")
-	return one(!slices.Equal(a, b), "")
-}
-
-func coopPeers(p *pair) []hit {
-	a, b := p.coop(" peer address")
-	return one(!slices.Equal(a, b), "")
 }
 
 func memberServers(p *pair) []hit {

@@ -144,7 +144,9 @@ type LocalServer struct {
 	RekeyAddressV6  bool   // rekey address ipv6
 	AuthAddress     string // ACL: authorization address ipv4
 	ReceiveOnly     bool
-	SIDBits         int // group size; default 24
+	SIDBits         int         // group size; default 24
+	KSSIDs          []SIDRange  // identifier: its ranges and values, sorted; none: see SIDRanges
+	Redundancy      *Redundancy // nil: the group has no other key server
 	SAs             []SAIPsec
 	Kept            []string // lines (blocks indented by one) that nothing acts upon yet
 }

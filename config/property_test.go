@@ -191,6 +191,7 @@ func genGroup(t *rapid.T, i int) Group {
 		l.RekeyAddress, l.RekeyAddressV6 = "L1", rapid.Bool().Draw(t, "v6")
 	}
 	l.SIDBits = rapid.SampledFrom([]int{8, 12, 16, 24, 32}).Draw(t, "sid")
+	l.KSSIDs, l.Redundancy = genKSSIDs(t), genRedundancy(t)
 	l.AuthAddress = rapid.SampledFrom([]string{"", "L0"}).Draw(t, "authorization")
 	for n := range rapid.IntRange(1, 3).Draw(t, "sas") {
 		l.SAs = append(l.SAs, SAIPsec{Seq: n + 1, Profile: "P0", ACL: "L0", IPv6: rapid.Bool().Draw(t, "v6"), Tag: rapid.Bool().Draw(t, "tag"), Replay: rapid.SampledFrom([]ipsec.Replay{{},

@@ -67,6 +67,14 @@ func localLines(s *LocalServer) []string {
 	default:
 		l = append(l, fmt.Sprintf("  group size small %d", s.SIDBits))
 	}
+	l = on(l, len(s.KSSIDs) > 0, "  identifier")
+	for _, k := range s.KSSIDs {
+		if k.Low == k.High {
+			l = append(l, fmt.Sprintf("   value %d", k.Low))
+			continue
+		}
+		l = append(l, fmt.Sprintf("   range %d - %d", k.Low, k.High))
+	}
 	for _, x := range s.SAs {
 		l = append(l, fmt.Sprintf("  sa ipsec %d", x.Seq))
 		l = on(l, x.Profile != "", "   profile %s", x.Profile)
@@ -85,10 +93,27 @@ func localLines(s *LocalServer) []string {
 		}
 	}
 	l = on(l, s.Address.IsValid(), "  address ipv4 %s", s.Address)
+	l = append(l, redundancyLines(s.Redundancy)...)
 	for _, k := range s.Kept {
 		l = append(l, "  "+k)
 	}
 	return l
+}
+
+func redundancyLines(r *Redundancy) []string {
+	if r == nil {
+		return nil
+	}
+	l := []string{"  redundancy"}
+	l = on(l, r.Priority != 1, "   local priority %d", r.Priority)
+	l = on(l, r.Address.IsValid(), "   local address %s", r.Address)
+	for _, a := range r.Peers {
+		l = append(l, "   peer address ipv4 "+a.String())
+	}
+	l = on(l, r.Optimize, "   protocol version optimize")
+	l = on(l, r.Refresh != defaultRefresh, "   protocol timeout refresh %d", secs(r.Refresh))
+	l = on(l, r.Periodic != defaultPeriodic, "   protocol timeout periodic %d", secs(r.Periodic))
+	return on(l, r.Retransmit != defaultCoopResend, "   protocol retransmit %d", secs(r.Retransmit))
 }
 
 func (p *printer) cryptoMap(m *CryptoMap) {

@@ -95,6 +95,7 @@ func (v *validator) group(g *Group, seen map[string]string) {
 		for i := range l.SAs {
 			v.sa(g, &l.SAs[i])
 		}
+		v.coop(g)
 	}
 }
 

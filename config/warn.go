@@ -94,6 +94,7 @@ func (a *adviser) group(g *Group) {
 	at := "crypto gdoi group " + g.Name
 	short := map[string]bool{}
 	a.rekeys(g, at)
+	a.coop(g)
 	for i := range l.SAs {
 		s := &l.SAs[i]
 		sa := fmt.Sprintf("%s sa ipsec %d", at, s.Seq)

@@ -42,6 +42,7 @@ type KSGroup struct {
 	PseudotimeFrom   time.Time         // when the pseudotime was 0; zero: it doesn't run
 	Unanswered       int               // members that the rekey under way still waits for
 	Rejected         map[string]uint64 // registrations refused, by reason
+	Coop             *Coop             // nil: the group has no other key server
 }
 
 // GroupID is a group's identity: a number, or an address when Addr is valid.

@@ -212,9 +212,13 @@ func (s *session) silent(remote netip.AddrPort, tries int) error {
 	s.over = true
 	err := &ConnectError{Peer: remote, Class: NoResponse, Tries: tries, Hint: s.hint}
 	proof, refusal, noProp := s.m.SentProof(), s.refusal, s.noProp
-	p := s.path
+	p, octets := s.path, len(s.out)
+	unheard := large(s.out) && refusal == nil && !noProp
 	s.mu.Unlock()
 	e.publish()
+	if unheard {
+		e.largeUnanswered(p, octets, tries)
+	}
 	switch {
 	case refusal != nil:
 		err.Class, err.Hint = AuthFailed, detail(refusal)

@@ -93,6 +93,10 @@ const (
 	DropDPD            DropReason = "bad-dpd"
 	DropPush           DropReason = "unexpected-push"
 	DropSend           DropReason = "send-failed"
+	DropPeerNotify     DropReason = "peer-notify-overflow" // its handler is behind
+
+	// DropLargeUnanswered: a message of ours that IP may have fragmented got no answer.
+	DropLargeUnanswered DropReason = "large-message-unanswered"
 )
 
 // refusal is an error of the machine with its reason to count.

@@ -35,6 +35,7 @@ type Exchange struct {
 	sealed   bool        // Encrypt was called
 	in       chan []byte // ours: candidates for RoundTrip
 	age      *time.Timer // the peer's: its end if nobody closes it
+	large    unanswered  // the peer's: answer, when it is large
 }
 
 type digest [sha256.Size]byte
@@ -98,6 +99,7 @@ func (x *Exchange) Accept() {
 	}
 	x.iv, x.pending = x.pending, nil
 	x.accepted, x.answer = x.seen, nil
+	x.large.end()
 	x.mu.Unlock()
 	x.sa.heard()
 }
@@ -107,6 +109,7 @@ func (x *Exchange) Accept() {
 func (x *Exchange) Send(datagram []byte) error {
 	x.mu.Lock()
 	x.answer = bytes.Clone(datagram)
+	x.large.begin(datagram, time.Now())
 	x.mu.Unlock()
 	return x.sa.send(datagram)
 }
@@ -195,6 +198,9 @@ func (x *Exchange) RoundTrip(ctx context.Context, datagram []byte, accept func(r
 	if last != nil {
 		return nil, fmt.Errorf("%w from %s after %d transmissions: %w", ErrNoReply, x.sa.Peer().Remote, retry.Count, last)
 	}
+	if large(datagram) {
+		x.sa.ep.largeUnanswered(x.sa.way(), len(datagram), retry.Count)
+	}
 	return nil, fmt.Errorf("%w from %s after %d transmissions", ErrNoReply, x.sa.Peer().Remote, retry.Count)
 }
 
@@ -214,6 +220,7 @@ func (x *Exchange) judge(datagram []byte) (verdict, []byte) {
 	defer x.mu.Unlock()
 	switch {
 	case d == x.accepted && x.answer != nil && !x.ours:
+		x.large.repeated(x.sa.ep.opts.Retry, time.Now(), func() { x.silence(false) })
 		return again, x.answer
 	case d == x.accepted, x.closed:
 		return ignore, nil

@@ -167,6 +167,7 @@ func (e *Endpoint) deleted(s *SA, pl isakmp.Payload) {
 		e.mu.Unlock()
 		// A peer may delete its own SAs only.
 		if o != nil && o.key == s.key {
+			o.forsaken()
 			e.removeSA(o, false, "deleted by the peer")
 		}
 	}

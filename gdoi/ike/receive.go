@@ -252,7 +252,10 @@ func (s *SA) accept(h isakmp.Header) (*Exchange, DropReason) {
 	x := &Exchange{sa: s, typ: h.Exchange, mid: h.MessageID, iv: s.prot.iv(h.MessageID)}
 	s.exchanges[h.MessageID] = x
 	x.mu.Lock()
-	x.age = time.AfterFunc(exchangeAge, x.Close)
+	x.age = time.AfterFunc(exchangeAge, func() {
+		x.silence(true)
+		x.Close()
+	})
 	x.mu.Unlock()
 	return x, ""
 }

@@ -39,6 +39,7 @@ type session struct {
 	timer *time.Timer   // responder: end of the half-open state; stopped by Endpoint.unlist
 	resnd *time.Timer   // responder, aggressive: message 2 again
 	place *list.Element // in Endpoint.unproved; guarded by Endpoint.mu
+	large unanswered    // responder: the last answer, when it is large
 
 	waitMu  sync.Mutex // held for a moment by whoever reads the network
 	waiting []digest   // messages that wait for a worker
@@ -209,12 +210,14 @@ func (s *session) start(msg1 []byte) {
 	s.timer = time.AfterFunc(e.opts.Limits.HalfOpenAge, func() {
 		if s.end() {
 			e.drop(DropHalfOpenExpiry)
+			s.silence(true)
 		}
 	})
 	e.mu.Unlock()
 	if m.Stage() == StageAGInitExch {
 		s.repeat(r.Reply, 1)
 	}
+	s.large.begin(r.Reply, time.Now())
 	e.send(s.path, r.Reply)
 	e.publish()
 }
@@ -257,6 +260,7 @@ func (s *session) handle(h isakmp.Header, b []byte, p path) {
 	if res.Duplicate {
 		e.drop(DropDuplicate)
 		if res.Reply != nil {
+			s.large.repeated(e.opts.Retry, time.Now(), func() { s.silence(false) })
 			e.send(s.path, res.Reply)
 		}
 		return
@@ -272,6 +276,9 @@ func (s *session) handle(h isakmp.Header, b []byte, p path) {
 		}
 		s.stopTimers()
 		s.sa = e.establish(s, res.Outcome)
+	}
+	if !s.initiator {
+		s.large.begin(res.Reply, time.Now())
 	}
 	if res.Reply != nil {
 		s.out = res.Reply

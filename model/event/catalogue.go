@@ -440,6 +440,19 @@ func (IKENoResponse) Row() Row {
 	return Row{"GETVPN", 4, "IKE_NO_RESPONSE", "No answer from <peer> after <tries> transmissions."}
 }
 
+// IKELargeUnanswered: a message that IP may have cut into fragments got no answer, though
+// it was sent as often as any.
+type IKELargeUnanswered struct {
+	Peer   netip.Addr `f:"peer"`
+	Octets int        `f:"octets"`
+	Tries  int        `f:"tries"`
+}
+
+// Row is the catalogue's line.
+func (IKELargeUnanswered) Row() Row {
+	return Row{"GETVPN", 4, "IKE_LARGE_UNANSWERED", "A large IKE message of <octets> octets to <peer> got no answer after <tries> transmissions: IP fragments may be filtered on the way."}
+}
+
 // ConfigChanged: the running configuration was changed.
 type ConfigChanged struct {
 	Source string `f:"source"`

@@ -5,6 +5,7 @@
 package event
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -47,6 +48,25 @@ func Fields(e Event) []Field {
 	}
 	return out
 }
+
+// Previous is the primary before a change of roles, NONE when there was none.
+type Previous struct{ netip.Addr }
+
+// String is the address, or NONE.
+func (p Previous) String() string {
+	if !p.IsValid() {
+		return "NONE"
+	}
+	return p.Addr.String()
+}
+
+// Clock is what an announcement's message calls the pseudotime: devices print two words.
+type Clock string
+
+const (
+	Pseudotime Clock = "pseudotime" // at a secondary
+	PST        Clock = "PST"        // in elections and merges
+)
 
 // Record is an emitted event with its time and the number of its emission.
 type Record struct {
