@@ -59,3 +59,56 @@ func TestTwoKeyServersServeOneGroup(t *testing.T) {
 		}
 	})
 }
+
+// The primary dies. The other takes over: a new KEK with the first rekey, whose number is
+// ten on, and every member follows.
+func TestSecondaryTakesOver(t *testing.T) {
+	among(t, 3, nil, func(t *testing.T, l *league) {
+		after(10 * time.Second)
+		a, b := l.ks[0], l.ks[1]
+		for i := range 9 {
+			l.join(i, l.ks[i%3])
+		}
+		after(5 * time.Second)
+		if err := a.g.Rekey(false, false); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Second)
+		var used uint32
+		_, old := a.ring()
+		a.in(func(g *Group) { used = g.ring.kek.seq.last })
+		a.kill()
+		after(50 * time.Second)
+		if r := b.role(); r != coop.Primary {
+			t.Fatalf("the second is %v", r)
+		}
+		if r := l.ks[2].role(); r != coop.Secondary {
+			t.Fatalf("the third is %v", r)
+		}
+		teks, kek := b.ring()
+		if kek == old {
+			t.Error("the KEK is the dead primary's")
+		}
+		for i, m := range l.gms {
+			n := m.numbers()
+			if len(n) == 0 || n[0] != used || n[len(n)-1] < used+10 || !slices.Equal(m.spis(), teks) || len(m.bad) > 0 {
+				t.Errorf("member %d took rekeys %v (%d was the last), has %x of %x, %v", i, n, used, m.spis(), teks, m.bad)
+			}
+			if len(m.keks) != 1 || m.keks[0].SPI != kek {
+				t.Errorf("member %d doesn't have the new KEK alone", i)
+			}
+		}
+		t2, k2 := l.ks[2].ring()
+		if !slices.Equal(teks, t2) || kek != k2 {
+			t.Errorf("the third has %x %x, the second %x %x", t2, k2, teks, kek)
+		}
+		l.join(9, l.ks[2])
+		after(2 * time.Hour)
+		teks, _ = b.ring()
+		for i, m := range l.gms {
+			if !slices.Equal(m.spis(), teks) || len(m.bad) > 0 {
+				t.Errorf("member %d has %x of %x two hours later, %v", i, m.spis(), teks, m.bad)
+			}
+		}
+	})
+}

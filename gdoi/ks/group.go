@@ -330,7 +330,10 @@ func (g *Group) wake() time.Time {
 	if g.coop != nil {
 		w = earlier(w, g.coop.m.Wake())
 	}
-	w = earlier(earlier(earlier(w, g.roster.ageing), g.folds), g.exhausted)
+	if g.leads() {
+		w = earlier(w, g.roster.ageing)
+	}
+	w = earlier(earlier(w, g.folds), g.exhausted)
 	for _, k := range g.keks {
 		w = earlier(w, k.until)
 	}
