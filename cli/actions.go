@@ -4,9 +4,11 @@ package cli
 // when a person sits at the other end.
 
 import (
+	"slices"
 	"strconv"
 
 	"getvpn/cli/grammar"
+	"getvpn/model"
 )
 
 // Confirm is a question that must be answered with yes before the command runs.
@@ -40,6 +42,25 @@ func act(verb Verb, question string) func(*call, *grammar.Match) error {
 	}
 }
 
+// coop makes a handler of an action of cooperative key servers: refused where none of
+// the groups asked for has any.
+func coop(verb Verb) func(*call, *grammar.Match) error {
+	do := act(verb, "")
+	return func(c *call, m *grammar.Match) error {
+		c.group = m.Get("g")
+		if c.group != "" && !c.known() {
+			return refuse("Group %s is not configured.", c.group)
+		}
+		if !slices.ContainsFunc(c.servers(), func(g *model.KSGroup) bool { return g.Coop != nil }) {
+			if c.group == "" {
+				return refuse("No group has redundancy configured.")
+			}
+			return refuse("Group %s has no redundancy configured.", c.group)
+		}
+		return do(c, m)
+	}
+}
+
 func actionCommands() []command {
 	clearGDOI := "clear crypto {gdoi|gkm} [group g:WORD]"
 	do := func(pattern, help string, f func(*call, *grammar.Match) error) command {
@@ -60,6 +81,8 @@ func actionCommands() []command {
 		do(clearGDOI+" ks members [now:now]", "Remove all members from the group", act(ActClearMembers,
 			"% All members lose their keys and register again.\n")),
 		do(clearGDOI+" ks policy", "Make all keys anew", act(ActClearPolicy, "% All keys of the group are replaced.\n")),
+		do(clearGDOI+" ks coop role", "Give up the role of primary; all key servers elect anew", coop(ActClearCoopRole)),
+		do(clearGDOI+" ks coop counters", "Counters of announcements to zero", coop(ActClearCoopCounters)),
 		do(clearGDOI+" replay [counter]", "Anti-replay counters to zero", act(ActClearReplay, "")),
 		do(clearGDOI+" dataplane counters", "Packet counters to zero", act(ActClearCounters, "")),
 		do("clear crypto sa", "Remove data SAs; members register again", act(ActClearSA, "")),

@@ -46,6 +46,9 @@ const (
 	ActClearCounters             // clear crypto gdoi dataplane counters
 	ActClearSA                   // clear crypto sa
 	ActClearISAKMP               // clear crypto isakmp; Conn 0: all
+	// The next two are only asked for where a group has redundancy (model.KSGroup.Coop).
+	ActClearCoopRole     // clear crypto gdoi ks coop role
+	ActClearCoopCounters // clear crypto gdoi ks coop counters
 )
 
 // Action is an operator's command. An empty Group means every group.

@@ -165,6 +165,7 @@ var execWords = map[string]string{
 	"gm": "Group member", "ks": "Key server", "ipsec": "IPsec", "isakmp": "IKE", "sa": "Security associations",
 	"configure": "Change the configuration", "write": "Save the configuration", "copy": "Copy the configuration",
 	"members": "Registered members", "replay": "Anti-replay", "rekey": "Rekeys", "identifier": "Sender IDs", "dataplane": "Packets",
+	"coop": "Cooperative key servers", "version": "Version",
 	"map": "Crypto maps", "drops": "Every counter of refused packets and messages",
 }
 

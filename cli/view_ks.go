@@ -21,6 +21,7 @@ func (v *view) ksGroup(g *model.KSGroup) {
 	v.line("    IPSec SA Direction       : %s", g.Direction)
 	v.line("    IP D3P Window            : Disabled")
 	v.line("    CKM status               : Disabled")
+	v.redundancy(g.Coop, false)
 	v.line("    Group Rekey Lifetime     : %d secs", seconds(g.RekeyLifetime))
 	if g.KEK != nil {
 		v.line("    Group Rekey\n        Remaining Lifetime   : %d secs", v.left(g.KEK.Expires))
@@ -82,6 +83,7 @@ func (v *view) ks() {
 				v.line("        access-list %s", a)
 			}
 		}
+		v.redundancy(g.Coop, true)
 	}
 }
 
@@ -157,8 +159,8 @@ const firstHandle = 0x40000002
 
 func (v *view) ksPolicy() {
 	v.line("Key Server Policy:")
-	for i, g := range v.servers() {
-		v.ksHead(i, g)
+	for _, g := range v.servers() {
+		v.ksHead(g)
 		if g.KEK != nil {
 			v.kek(g)
 		}
@@ -171,7 +173,7 @@ func (v *view) ksPolicy() {
 }
 
 // ksHead begins a group in ks policy and ks rekey.
-func (v *view) ksHead(i int, g *model.KSGroup) {
+func (v *view) ksHead(g *model.KSGroup) {
 	teks, seq := 0, uint32(0)
 	for j := range g.Policies {
 		teks += len(g.Policies[j].TEKs)
@@ -179,7 +181,7 @@ func (v *view) ksHead(i int, g *model.KSGroup) {
 	if g.KEK != nil {
 		seq = g.KEK.Seq
 	}
-	v.line("For group %s (handle: 0x%08X) server %s (handle: 0x%08X):\n", g.Name, firstHandle+i, ip(g.Local), firstHandle+i)
+	v.line("For group %s (handle: 0x%08X) server %s (handle: 0x%08X):\n", g.Name, v.handle(g), ip(g.Local), v.handle(g))
 	v.line("  # of teks : %d  Seq num : %d", teks, seq)
 }
 

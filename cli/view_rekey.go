@@ -38,7 +38,7 @@ func (v *view) ksRekey() {
 		if i > 0 {
 			v.line("")
 		}
-		v.ksHead(i, g)
+		v.ksHead(g)
 		if g.KEK != nil {
 			v.kek(g)
 		}

@@ -80,22 +80,23 @@ func (v *view) ksIdentifier(detail bool) {
 		if i > 0 {
 			v.line("\n")
 		}
-		counter := slices.ContainsFunc(g.Policies, func(p model.KSPolicy) bool {
-			return slices.ContainsFunc(p.TEKs, func(t model.TEK) bool { return counterMode(t.Transform) })
-		})
-		kssid, last := "none", "none"
-		if counter {
-			kssid = "0" // the only one: nobody shares the numbers
+		counter := counting(g)
+		k := kssids{current: "none", assigned: "none", used: "none", old: "none", available: "none", last: "none"}
+		switch {
+		case g.Coop != nil:
+			k = kssidsOf(g)
+		case counter:
+			k.current, k.assigned, k.used = "0", "0", "0" // the only one: nobody shares the numbers
 			if g.SIDsUsed > 0 {
-				last = fmt.Sprint(g.SIDsUsed - 1)
+				k.last = fmt.Sprint(g.SIDsUsed - 1)
 			}
 		}
 		v.line("KS Sender ID (KSSID) Information for Group %s:\n", g.Name)
 		v.line("    Transform Mode           : %s", modeText(counter))
-		v.line("    Re-initializing          : No")
+		v.line("    Re-initializing          : %s", yesNo(g.Coop != nil && g.Coop.Reinit))
 		v.line("    SID Length (Group Size)  : %s", sizeText(g.SIDBits))
-		v.line("    Current KSSID In-Use     : %s", kssid)
-		v.line("    Last GMSID Used          : %s", last)
+		v.line("    Current KSSID In-Use     : %s", k.current)
+		v.line("    Last GMSID Used          : %s", k.last)
 		if !detail {
 			continue
 		}
@@ -103,10 +104,10 @@ func (v *view) ksIdentifier(detail bool) {
 		if counter {
 			remaining = fmt.Sprintf("%d of %d", g.SIDsMax-min(g.SIDsMax, g.SIDsUsed), g.SIDsMax)
 		}
-		v.line("\n    KSSID(s) Assigned        : %s", kssid)
-		v.line("    KSSID(s) Used            : %s", kssid)
-		v.line("    KSSID(s) Used (Old)      : none")
-		v.line("    Available KSSID(s)       : none\n")
+		v.line("\n    KSSID(s) Assigned        : %s", k.assigned)
+		v.line("    KSSID(s) Used            : %s", k.used)
+		v.line("    KSSID(s) Used (Old)      : %s", k.old)
+		v.line("    Available KSSID(s)       : %s\n", k.available)
 		v.line("    REMAINING SIDs: %s", remaining)
 	}
 }

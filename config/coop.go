@@ -76,8 +76,12 @@ func KSSIDBits(width int) int {
 // next power of two, as the vendor recommends. A key server without peers has all. None
 // are left when redundancy lacks the own address.
 func (l *LocalServer) SIDRanges() []SIDRange {
-	if n := KSSIDBits(l.SIDBits); n > 0 && len(l.KSSIDs) > 0 {
-		return joined(l.KSSIDs, l.SIDBits-n)
+	width := l.SIDBits
+	if width == 0 {
+		width = 24 // one that wasn't read from a file
+	}
+	if n := KSSIDBits(width); n > 0 && len(l.KSSIDs) > 0 {
+		return joined(l.KSSIDs, width-n)
 	}
 	self := l.CoopAddress()
 	servers := append(l.CoopPeers(), self)
@@ -87,7 +91,7 @@ func (l *LocalServer) SIDRanges() []SIDRange {
 	if l.Redundancy != nil && !self.IsValid() {
 		return nil
 	}
-	size := uint64(1) << l.SIDBits >> bits.Len(uint(len(servers)-1))
+	size := uint64(1) << width >> bits.Len(uint(len(servers)-1))
 	return []SIDRange{{uint32(uint64(i) * size), uint32(uint64(i+1)*size - 1)}}
 }
 

@@ -246,6 +246,13 @@ func TestSIDRangesByHand(t *testing.T) {
 	}
 }
 
+// A key server that wasn't read from a file has the default width.
+func TestSIDRangesOfTheZeroValue(t *testing.T) {
+	if got := (&LocalServer{}).SIDRanges(); len(got) != 1 || got[0] != (SIDRange{0, 1<<24 - 1}) {
+		t.Errorf("%v", got)
+	}
+}
+
 // A list of peers in another order is no change; what changed is told with its values.
 func TestCoopChangesAreTold(t *testing.T) {
 	two := coop + "   peer address ipv4 10.0.0.4\n"

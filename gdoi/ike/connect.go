@@ -171,7 +171,9 @@ func (s *session) drive(ctx context.Context, r Retry) (*SA, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.stop()
+			if sa := s.stop(); sa != nil { // it came in the same moment, for nobody
+				e.removeSA(sa, true, "nobody waits for it")
+			}
 			return nil, ctx.Err()
 		case <-e.quit:
 			s.stop()
@@ -199,10 +201,12 @@ func (s *session) drive(ctx context.Context, r Retry) (*SA, error) {
 	}
 }
 
-func (s *session) stop() {
+// stop ends the session; its SA, if it had come to that.
+func (s *session) stop() *SA {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.over = true
-	s.mu.Unlock()
+	return s.sa
 }
 
 // silent is the verdict when the transmissions are used up.

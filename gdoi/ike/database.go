@@ -12,15 +12,19 @@ import (
 // This file is the SA database: an SA comes in when its phase 1 is complete, and goes
 // by lifetime, delete, a dead peer or a successor.
 
-// peerKey is who a peer is, for the rule of two live SAs: behind a NAT several peers
-// share an address but not an identity.
+// peerKey is who a peer is and which of our addresses it talks to, for the rule of two
+// live SAs: behind a NAT several peers share an address but not an identity.
 type peerKey struct {
-	addr netip.Addr
-	id   Identity
+	local, addr netip.Addr
+	id          Identity
 }
 
 // maxPerPeer is how many live SAs one peer may have: the one in use and its successor.
 const maxPerPeer = 2
+
+// maxPerKept is the same for a key server that is kept: who keeps it closes what is too
+// much, with care that both sides keep the same.
+const maxPerKept = 4
 
 // lingerPhase1 is how long a copy of phase 1's last message is still answered.
 const lingerPhase1 = time.Minute
@@ -34,6 +38,7 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 		peer:        Peer{Identity: o.identity, VendorIDs: o.vendorIDs, Initiator: s.initiator, NATT: s.path.conn.natt},
 		established: now, expires: now.Add(o.policy.Lifetime), done: make(chan struct{}), path: s.path,
 		lastHeard: now, lastSent: now, exchanges: map[uint32]*Exchange{}, used: map[uint32]struct{}{}, phase1: s,
+		confirmed: s.initiator, // the responder has it before us
 	}
 	keylog(o.prot.ci, o.prot.km.Key)
 	// The cipher holds its schedule; of the rest only SKEYID_a is needed on.
@@ -41,8 +46,12 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 		k.Zero()
 	}
 	addr := s.path.remote.Addr()
-	k := peerKey{addr, o.identity}
+	k := peerKey{s.path.local.Addr(), addr, o.identity}
 	sa.key = k
+	most := maxPerPeer
+	if e.peers.keeps(addr) {
+		most = maxPerKept
+	}
 	e.mu.Lock()
 	sa.id, sa.peer.ConnID = e.nextID, e.nextID
 	e.nextID++
@@ -54,8 +63,8 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 	}
 	old := e.byPeer[k]
 	var gone []*SA
-	if n := len(old) - (maxPerPeer - 1); n > 0 && !o.initial {
-		gone, old = slices.Clone(old[:n]), old[n:]
+	if n := len(old) - (most - 1); n > 0 && !o.initial {
+		gone, old = giveWay(old, n)
 	}
 	if o.initial {
 		gone, old = slices.Clone(old), nil
@@ -82,12 +91,27 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 	sa.mu.Unlock()
 	sa.startDPD(e.cfg.Load().Keepalive)
 	sa.startKeepalive()
+	e.peers.arrived(sa)
 	e.log.Info("ISAKMP SA established", "id", sa.id, "peer", s.path.remote, "identity", o.identity.String())
 	if closed {
 		e.removeSA(sa, true, "endpoint closed")
 	}
 	sa.greeting = s.initiator && !met
 	return sa
+}
+
+// giveWay chooses n SAs of a peer's list that end for a new one: those that the peer
+// never used first, since it may not have them, then the oldest.
+func giveWay(list []*SA, n int) (gone, rest []*SA) {
+	for _, used := range []bool{false, true} {
+		for _, s := range list {
+			if len(gone) < n && s.known() == used {
+				gone = append(gone, s)
+			}
+		}
+	}
+	rest = slices.DeleteFunc(slices.Clone(list), func(s *SA) bool { return slices.Contains(gone, s) })
+	return gone, rest
 }
 
 // oldest finds the first SA of an address; the caller holds e.mu.
@@ -131,6 +155,7 @@ func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 	s.probe.wake()
 	close(s.done)
 	s.mu.Unlock()
+	e.peers.gone(s)
 	e.log.Info("ISAKMP SA ended", "id", s.id, "peer", s.key.addr, "why", why)
 	e.publish()
 }

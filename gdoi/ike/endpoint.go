@@ -44,6 +44,7 @@ type Endpoint struct {
 	notifies *limiter // unauthenticated answers
 	events   gate
 	pub      publisher
+	peers    *peering
 	pull     atomic.Pointer[func(*Exchange, []byte)]
 	notify   atomic.Pointer[func(*SA, isakmp.Notify)]
 
@@ -90,7 +91,7 @@ func New(o Options) (*Endpoint, error) {
 		starting: map[isakmp.Cookie]*session{}, firsts: map[firstKey]*session{}, half: map[pair]*session{},
 		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{}, perAddr: map[netip.Addr]int{},
 		connecting: map[connectKey]*attempt{}, contacted: map[netip.Addr]struct{}{}, push: map[pair]func(Datagram){},
-		nextID: firstConnID,
+		nextID: firstConnID, peers: newPeering(),
 	}
 	if e.rand == nil {
 		e.rand = rand.Reader
@@ -102,6 +103,7 @@ func New(o Options) (*Endpoint, error) {
 	if err := e.bind(); err != nil {
 		return nil, err
 	}
+	go e.peers.deliver()
 	workers := o.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -177,6 +179,7 @@ func (e *Endpoint) Close() error {
 		e.pub.stop()
 	})
 	e.wg.Wait()
+	e.peers.stop()
 	return nil
 }
 

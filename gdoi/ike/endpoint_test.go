@@ -785,6 +785,7 @@ func FuzzAuthenticatedPeer(f *testing.F) {
 	for _, p := range []isakmp.Payload{
 		isakmp.Notify{DOI: 1, Protocol: 1, SPI: sa.cookiesSPI(), Type: isakmp.NotifyRUThere, Data: []byte{0, 0, 0, 1}}.Payload(),
 		isakmp.Notify{DOI: 1, Protocol: 1, Type: isakmp.NotifyInvalidID, Data: []byte("data")}.Payload(),
+		isakmp.Notify{DOI: 1, Protocol: 1, Type: isakmp.NotifyCOOP, Data: []byte("data")}.Payload(),
 		isakmp.Delete{DOI: 1, Protocol: 1, SPIs: [][]byte{make([]byte, 16), make([]byte, 16)}}.Payload(),
 	} {
 		chain, err := isakmp.AppendChain(nil, []isakmp.Payload{p})

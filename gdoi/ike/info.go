@@ -20,6 +20,11 @@ func (s *SA) inform(payloads ...isakmp.Payload) error {
 	if err != nil {
 		return err
 	}
+	return s.informAs(mid, payloads...)
+}
+
+// informAs is inform with a message ID that the caller has taken.
+func (s *SA) informAs(mid uint32, payloads ...isakmp.Payload) error {
 	chain, err := isakmp.AppendChain(nil, payloads)
 	if err != nil {
 		return err
@@ -58,6 +63,14 @@ func (e *Endpoint) informational(h isakmp.Header, b []byte, p path) {
 	}
 	if err != nil {
 		e.refused(p.remote, err)
+		return
+	}
+	if n, alone, ok := peerNotify(payloads); ok {
+		if !alone || n.Protocol != isakmp.ProtoISAKMP || !sa.names(n.SPI) {
+			e.drop(DropUnexpected)
+			return
+		}
+		e.peerNotified(sa, n, h.MessageID, p)
 		return
 	}
 	if !sa.useMID(h.MessageID) {
@@ -249,9 +262,9 @@ func (s *SA) Probe(ctx context.Context, tries int, wait time.Duration) bool {
 	return false
 }
 
-// startDPD starts the periodic form.
+// startDPD starts the periodic form, if it isn't running.
 func (s *SA) startDPD(k Keepalive) {
-	if k.Interval <= 0 || !s.dpd {
+	if k.Interval <= 0 || !s.dpd || s.watched.Swap(true) {
 		return
 	}
 	setDefault(&k.Retry, 2*time.Second)

@@ -168,9 +168,10 @@ func (v *sessionView) row() model.IKESA {
 }
 
 // emit publishes nothing itself: the caller has. Events are bounded to one a kind and
-// peer each 30 s.
+// peer each 30 s, and failures with a peer that is kept to one a kind until it is reached.
 func (e *Endpoint) emit(p path, ev event.Event) {
-	if e.opts.Events != nil && e.events.pass(ev.Row().Mnemonic, p.remote.Addr(), time.Now()) {
+	if e.opts.Events != nil && e.events.pass(ev.Row().Mnemonic, p.remote.Addr(), time.Now()) &&
+		!e.peers.said(p.remote.Addr(), ev) {
 		e.opts.Events.Emit(ev)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"getvpn/gdoi/isakmp"
@@ -41,6 +42,10 @@ type SA struct {
 	probe     dpdState
 	dialed    netip.AddrPort // what Connect was asked for
 	greeting  bool           // INITIAL-CONTACT is due
+	confirmed bool           // the peer has the SA too
+	informed  countedMIDs    // of our messages to a key server
+	peerMIDs  midWindow      // of its messages to us
+	watched   atomic.Bool    // periodic DPD is on
 }
 
 // maxMIDs is how many message IDs one SA may use before it must be replaced.
@@ -107,6 +112,7 @@ func (s *SA) newMID() (uint32, error) {
 		mid := binary.BigEndian.Uint32(b[:])
 		s.mu.Lock()
 		_, dup := s.used[mid]
+		dup = dup || s.informed.has(mid)
 		full := len(s.used) >= maxMIDs
 		if mid != 0 && !dup && !full {
 			s.used[mid] = struct{}{}
@@ -125,7 +131,7 @@ func (s *SA) newMID() (uint32, error) {
 func (s *SA) useMID(mid uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, dup := s.used[mid]; dup || len(s.used) >= maxMIDs {
+	if _, dup := s.used[mid]; dup || len(s.used) >= maxMIDs || s.informed.has(mid) {
 		return false
 	}
 	s.used[mid] = struct{}{}
@@ -144,9 +150,21 @@ func (s *SA) forget(x *Exchange) {
 func (s *SA) heard() {
 	now := time.Now()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.lastHeard = now
 	s.probe.reset()
+	first := !s.confirmed
+	s.confirmed = true
+	s.mu.Unlock()
+	if first {
+		s.ep.peers.confirmed(s)
+	}
+}
+
+// known tells whether the peer has the SA too: it used it, or was the first to have it.
+func (s *SA) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.confirmed
 }
 
 // send sends a datagram to the peer over the current path.

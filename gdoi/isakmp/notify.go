@@ -29,6 +29,8 @@ const (
 	NotifyInitialContact         NotifyType = 24578
 	NotifyRUThere                NotifyType = 36136 // RFC 3706 §5.3
 	NotifyRUThereAck             NotifyType = 36137
+	// NotifyCOOP is private: a message between key servers (docs/protocol/coop.md).
+	NotifyCOOP NotifyType = 39401
 )
 
 // IsError reports whether the type is in the range of errors.
@@ -75,6 +77,8 @@ func (t NotifyType) String() string {
 		return "R-U-THERE"
 	case NotifyRUThereAck:
 		return "R-U-THERE-ACK"
+	case NotifyCOOP:
+		return "COOP"
 	}
 	return "notify " + itoa(int(t))
 }
