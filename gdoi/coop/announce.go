@@ -61,11 +61,25 @@ func (m *Machine) announceTo(p *peer, flags flag) {
 		flags |= free
 	}
 	a := m.announcement(p)
+	m.fit(a)
 	m.send(p, kindAnn, flags, a.encode)
 	p.greet, p.answer, p.report = false, false, time.Time{}
 	p.counters.AnnSent++
 	if flags&wantAnswer != 0 {
 		p.counters.AnnSentAsking++
+	}
+}
+
+// fit leaves out numbers of old KEKs where an announcement would be too long: their
+// leader passes over what isn't confirmed.
+func (m *Machine) fit(a *announcement) {
+	for len(a.numbers) > 2 {
+		b := cryptobyte.NewBuilder(nil)
+		a.encode(b)
+		if data, err := b.Bytes(); err != nil || len(data) <= m.c.MTU-64 {
+			return
+		}
+		a.numbers = a.numbers[1:]
 	}
 }
 

@@ -222,7 +222,7 @@ const (
 	maxRanges    = 64
 	maxAncestors = 32
 	maxTables    = 64
-	maxParts     = 512
+	maxParts     = 1024
 )
 
 type section uint8

@@ -150,7 +150,7 @@ func TestModel(t *testing.T) {
 		wg.Go(func() {
 			for {
 				seed := next.Add(1)
-				if seed > n || failures.Load() > 5 {
+				if seed > n || failures.Load() > 1 {
 					return
 				}
 				if _, bad := live(t, seed, ""); len(bad) > 0 {

@@ -44,7 +44,7 @@ const (
 	// maxRow is how large a member's octets may be.
 	maxRow = 512
 	// maxKEKs is how many KEKs are synchronised: those that members may hold.
-	maxKEKs = 16
+	maxKEKs = 8
 )
 
 // Item is one part of the configuration that must be the same at all key servers.

@@ -44,6 +44,7 @@ type PeerView struct {
 	Sequence    uint64 // of its last announcement
 	IKE         bool   // there is a phase-1 SA
 	Registered  uint32 // members
+	Keys        KeysID // that it holds
 	SIDs        []SIDRange
 	Overlap     bool
 	Counters    PeerCounters
@@ -65,7 +66,7 @@ func (m *Machine) View() View {
 		pv := PeerView{Addr: a, Role: p.role(), Alive: p.alive, Dead: p.dead, Priority: p.priority(), Optimize: p.optimize && m.c.Optimize,
 			Sequence: p.ann, IKE: len(p.sessions) > 0, Overlap: p.overlap, Counters: p.counters}
 		if l := p.last; l != nil {
-			pv.Software, pv.Registered, pv.SIDs = l.software, l.registered, l.sids
+			pv.Software, pv.Registered, pv.SIDs, pv.Keys = l.software, l.registered, l.sids, l.held
 		}
 		if !p.alive {
 			pv.Role = Electing

@@ -391,7 +391,7 @@ func (s *server) merge(its ring) {
 	s.bound()
 }
 
-const mostKEKs = 12
+const mostKEKs = maxKEKs
 
 // bound lets the oldest end, as they would after their life.
 func (s *server) bound() {

@@ -52,7 +52,9 @@ type cooperation struct {
 	depth   int
 	kept    [32]byte // of the numbers that are saved
 	unsaved bool     // keys that were taken aren't saved yet: nobody may hear of them
+	wrong   bool     // keys that came can't be used
 	owes    bool     // a new primary hasn't put keys in force yet
+	merging *merging
 	refused map[coop.Reason]uint64
 }
 
@@ -198,6 +200,8 @@ func (g *Group) heard() {
 			g.refusedPeer(x.peer, err)
 		}
 		g.cooperate(out)
+		g.mergeNow(now)
+		g.hasten(now)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // sharedKEKs is how many KEKs are shared, at most: the last ones.
-const sharedKEKs = 16
+const sharedKEKs = 8
 
 // shared makes the octets of the keys in force.
 func (g *Group) shared() (coop.Keys, map[coop.SPI]uint32, error) {
@@ -68,16 +68,11 @@ func (g *Group) restate(now time.Time) {
 // takeKeys holds the primary's keys in place of ours.
 func (g *Group) takeKeys(r coop.TakeKeys, now time.Time) {
 	c := g.coop
-	d, err := decodeState(r.Keys.Blob)
-	if err == nil && d.Form != g.setup.form() {
-		err = errForm
-	}
-	if err != nil {
-		g.rejected["coop-keys"]++
+	d, err := g.received(r.Keys.Blob)
+	if c.wrong = err != nil; c.wrong {
 		g.s.o.Log.Error("keys of a key server", "group", g.Name(), "peer", r.From, "error", err)
 		return
 	}
-	d.shift(g.s.o.Clock.Now().Round(0).Sub(d.At))
 	if err := g.followLedger(&d); err != nil {
 		g.s.o.Log.Error("Sender ID ledger", "group", g.Name(), "error", err)
 	}
@@ -94,6 +89,21 @@ func (g *Group) takeKeys(r coop.TakeKeys, now time.Time) {
 		g.pseudo.resume(d.Pseudotime, now)
 		g.tellPseudotime(now)
 	}
+}
+
+// received is another key server's keys on our clocks.
+func (g *Group) received(blob []byte) (durable, error) {
+	d, err := decodeState(blob)
+	if err == nil && d.Form != g.setup.form() {
+		d.zero()
+		err = errForm
+	}
+	if err != nil {
+		g.rejected["coop-keys"]++
+		return durable{}, err
+	}
+	d.shift(g.s.o.Clock.Now().Round(0).Sub(d.At))
+	return d, nil
 }
 
 // lost reports whether a key that was in force isn't in n.
@@ -164,8 +174,10 @@ func (g *Group) place(m *member) {
 	}
 	// One that nobody can hold any more: it has a later one.
 	m.holds = g.ring.kek.ord
-	for ord := range g.keks {
-		m.holds = min(m.holds, ord)
+	for ord, k := range g.keks {
+		if !k.side {
+			m.holds = min(m.holds, ord)
+		}
 	}
 }
 

@@ -31,6 +31,8 @@ func (g *Group) result(r coop.Result) {
 		g.restate(now)
 	case coop.TakeKeys:
 		g.takeKeys(r, now)
+	case coop.MergeKeys:
+		g.mergeKeys(r, now)
 	case coop.NumbersKnown:
 		g.skipTo(r.SPI, r.Last)
 	case coop.MembersChanged:
@@ -52,7 +54,7 @@ func (g *Group) stepDown() {
 		g.job.stop()
 	}
 	g.round, g.late, g.lateAt, g.owed = nil, nil, time.Time{}, nil
-	g.coop.owes = false
+	g.coop.owes, g.coop.merging = false, nil
 }
 
 // lead puts keys in force at a new primary: those that are here, or new ones.
@@ -137,6 +139,8 @@ func (g *Group) blocked(gm netip.Addr) string {
 		}
 	}
 	switch {
+	case c.wrong:
+		return "coop-keys"
 	case c.unsaved:
 		return "state-not-saved"
 	case !g.ring.whole():

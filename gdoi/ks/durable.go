@@ -225,7 +225,7 @@ func (g *Group) ringOf(d *durable, now time.Time) (ring *keyring, keks []*kek) {
 			ord: k.Ord, spi: k.SPI, iv: k.IV, key: k.Key, created: at(k.Created), expires: at(k.Expires),
 			seq: &sequence{last: k.Reserved, reserved: k.Reserved}, side: k.Side}
 		keks = append(keks, n)
-		if d.InForce && k.Ord == d.Ord {
+		if d.InForce && !k.Side {
 			ring.kek = n
 		}
 	}

@@ -329,6 +329,9 @@ func (g *Group) wake() time.Time {
 	}
 	if g.coop != nil {
 		w = earlier(w, g.coop.m.Wake())
+		if x := g.coop.merging; x != nil {
+			w = earlier(w, later(x.until, g.retry))
+		}
 	}
 	if g.leads() {
 		w = earlier(w, g.roster.ageing)
@@ -373,6 +376,7 @@ func (g *Group) renew(now time.Time) {
 		return
 	}
 	g.lead(now)
+	g.mergeNow(now)
 	if !g.rekeying() {
 		changed, err := g.ring.advance(now)
 		if err != nil {

@@ -23,6 +23,7 @@ type order struct {
 	kek     bool
 	shorten bool // what the new TEKs replace ends early
 	replace bool // … ends now
+	merge   bool // the ring holds another side's TEKs, which end at their time
 	mode    string
 }
 
@@ -90,7 +91,10 @@ func (g *Group) rekey(now time.Time, o order) error {
 	}
 	var del gdoi.Delete
 	named := ring
+	var left time.Duration
 	switch {
+	case o.merge:
+		named, del, left = ring.united(now)
 	case o.replace:
 		for i := range ring.teks {
 			del.TEKs = append(del.TEKs, ring.linger(i, now, g.lingers())...)
@@ -114,13 +118,16 @@ func (g *Group) rekey(now time.Time, o order) error {
 		return nil // a group that had no KEK has nobody to tell
 	}
 	v := g.view(named)
-	if o.replace || o.shorten {
+	if o.replace || o.shorten || o.merge {
 		v.activate = g.activates() // either way members change over at once, not at an end
 	}
 	if o.replace {
 		v.linger = g.lingers()
 	}
-	r := &round{view: v, del: del, shorten: o.shorten, top: top.ord, targets: g.roster.all(), mode: o.mode}
+	if o.merge {
+		v.linger = max(left, g.lingers())
+	}
+	r := &round{view: v, del: del, shorten: o.shorten, top: g.topmost(top), targets: g.roster.all(), mode: o.mode}
 	if ring.kek != nil {
 		r.brings = ring.kek.ord
 	}
@@ -160,7 +167,7 @@ func (g *Group) start(r *round, now time.Time) {
 	}
 	g.late, g.lateAt, g.round = nil, time.Time{}, r
 	r.waits = len(r.targets)
-	r.next = now
+	r.next = g.heldBy(now)
 	g.counters.RekeysSent++
 	g.counters.LastRetransmits = 0
 	g.proceed(now)
@@ -286,6 +293,17 @@ func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 	}
 	slices.SortFunc(legs, func(a, b *leg) int { return int(a.ord) - int(b.ord) })
 	return legs, fresh
+}
+
+// topmost is the highest KEK that members may hold when top was in force.
+func (g *Group) topmost(top *kek) uint32 {
+	ord := top.ord
+	for o, k := range g.keks {
+		if k.side && (g.ring.kek == nil || k.kek != g.ring.kek) {
+			ord = max(ord, o)
+		}
+	}
+	return ord
 }
 
 // newest are the last two KEKs up to top that aren't of another side.
