@@ -23,7 +23,8 @@ func (g *Group) Apply(next *Setup, effects config.Effects) error {
 }
 
 func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
-	if e.Restart || next.Group.Name != g.Name() {
+	if e.Restart || next.Group.Name != g.Name() || (next.Coop == nil) != (g.setup.Coop == nil) ||
+		next.Coop != nil && next.Coop.Self != g.setup.Coop.Self {
 		return errRestart
 	}
 	old, oldWant, oldLedger := g.setup, g.want, g.ledger
@@ -46,6 +47,11 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 				return undo(err)
 			}
 		}
+	}
+	if done, err := g.applyCoop(old, now); err != nil {
+		return undo(err)
+	} else if done {
+		return nil
 	}
 	g.pending = nil
 	if !was.active() {

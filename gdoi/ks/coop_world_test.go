@@ -31,11 +31,12 @@ type league struct {
 	ks  []*server
 	gms []*fakeMember
 	// part is the part of the network that a key server is in.
-	part []int
-	sess uint64
-	up   map[[2]int]uint64 // by pair
-	mid  uint32
-	sids map[string]netip.Addr // SPI and Sender ID: whose it is
+	part  []int
+	sess  uint64
+	up    map[[2]int]uint64 // by pair
+	mid   uint32
+	wires sync.WaitGroup
+	sids  map[string]netip.Addr // SPI and Sender ID: whose it is
 }
 
 // server is one key server.
@@ -52,7 +53,13 @@ type server struct {
 	store  *model.Store
 	cancel context.CancelFunc
 	states map[netip.Addr]func(uint64, bool)
-	life   int
+	wire   chan parcel
+}
+
+// parcel is a message on its way; a key server gets them in order.
+type parcel struct {
+	at      time.Time
+	deliver func()
 }
 
 func (s *server) Keep(peer, _ netip.Addr, state func(uint64, bool)) func() {
@@ -77,7 +84,7 @@ func (s *server) Inform(peer, _ netip.Addr, data []byte) error {
 		return fmt.Errorf("no way to %v", peer)
 	}
 	to, b := l.ks[j].s, slices.Clone(data)
-	time.AfterFunc(5*time.Millisecond, func() { to.HandlePeer(s.addr, n, b) })
+	l.ks[j].wire <- parcel{time.Now().Add(5 * time.Millisecond), func() { to.HandlePeer(s.addr, n, b) }}
 	return nil
 }
 
@@ -114,6 +121,20 @@ func (l *league) cut(i, j int) {
 	}
 }
 
+// apart splits the network for members too: a key server reaches those that stand where
+// it does, which is where they registered.
+func (l *league) apart(part ...int) {
+	l.split(part...)
+	for i, s := range l.ks {
+		s.air.mu.Lock()
+		s.air.lose = func(to netip.AddrPort, _ []byte) bool {
+			home := slices.IndexFunc(l.gms, func(m *fakeMember) bool { return m.addr == to }) % len(l.ks)
+			return part[i] != part[home]
+		}
+		s.air.mu.Unlock()
+	}
+}
+
 // split puts key servers in parts of the network; who is apart finds out after a while.
 func (l *league) split(part ...int) {
 	l.mu.Lock()
@@ -139,7 +160,14 @@ func newLeague(t *testing.T, n int, setup func(i int, s *Setup)) *league {
 	l := &league{t: t, up: map[[2]int]uint64{}, sids: map[string]netip.Addr{}, part: make([]int, n)}
 	for i := range n {
 		l.ks = append(l.ks, &server{l: l, i: i, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), disk: &memFiles{crash: func(string) error { return nil }},
-			state: &memSaver{d: map[string]durable{}}, states: map[netip.Addr]func(uint64, bool){}})
+			state: &memSaver{d: map[string]durable{}}, states: map[netip.Addr]func(uint64, bool){}, wire: make(chan parcel, 1<<16)})
+		wire := l.ks[i].wire
+		l.wires.Go(func() {
+			for p := range wire {
+				time.Sleep(time.Until(p.at))
+				p.deliver()
+			}
+		})
 	}
 	members := map[netip.AddrPort][]*fakeMember{}
 	for i, s := range l.ks {
@@ -159,6 +187,10 @@ func newLeague(t *testing.T, n int, setup func(i int, s *Setup)) *league {
 		for _, s := range l.ks {
 			s.stop()
 		}
+		for _, s := range l.ks {
+			close(s.wire)
+		}
+		l.wires.Wait()
 	})
 	return l
 }

@@ -306,19 +306,28 @@ func (g *Group) topmost(top *kek) uint32 {
 	return ord
 }
 
-// newest are the last two KEKs up to top that aren't of another side.
-func (g *Group) newest(top uint32) (ords []uint32) {
+// newest are the KEKs up to top that members may have got without our knowledge: the last
+// two, and of another side those that its members had when it was merged with ours.
+func (g *Group) newest(top uint32) []uint32 {
+	var own, side []uint32
 	for ord, k := range g.keks {
-		if ord <= top && !k.side {
-			ords = append(ords, ord)
+		switch {
+		case ord > top:
+		case k.side:
+			side = append(side, ord)
+		default:
+			own = append(own, ord)
 		}
 	}
+	slices.Sort(own)
+	slices.Sort(side)
+	ords := append(own[max(0, len(own)-2):], side[max(0, len(side)-2):]...)
 	slices.Sort(ords)
-	return ords[max(0, len(ords)-2):]
+	return ords
 }
 
 // mayHold are the KEKs that a member is reached under: the one that it is known to hold,
-// and of those that it may have got meanwhile the last two.
+// and those that it may have got meanwhile.
 func (m *member) mayHold(newest []uint32, top uint32) (ords []uint32) {
 	if m.holds == 0 || m.holds > top {
 		return nil
