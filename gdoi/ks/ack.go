@@ -60,24 +60,28 @@ func (s *ackSlot) take(st uint64) ackDrop {
 type ackDrop uint8
 
 const (
-	ackTaken ackDrop = iota
+	ackTaken  ackDrop = iota
+	ackPassed         // to the primary
 	ackDuplicate
 	ackUnsolicited // nothing was sent to the member, or it is none any more
 	ackOtherID     // names somebody else
 	ackBadHash
 	ackMalformed
+	ackNotPassed // too many wait for the primary
 	ackDrops
 )
 
 func (d ackDrop) String() string {
-	return [...]string{"taken", "ack-duplicate", "ack-unsolicited", "ack-wrong-identity", "ack-bad-hash", "ack-malformed"}[d]
+	return [...]string{"taken", "passed", "ack-duplicate", "ack-unsolicited", "ack-wrong-identity", "ack-bad-hash", "ack-malformed", "ack-not-passed"}[d]
 }
 
 // ackBook is a group's slots and counters, shared with the endpoint's goroutines.
 type ackBook struct {
-	mu    sync.RWMutex
-	slots map[netip.Addr]*ackSlot
+	mu     sync.RWMutex
+	slots  map[netip.Addr]*ackSlot
+	passed []passedAck // for the primary, at a secondary
 
+	passing atomic.Bool // acknowledgements are another key server's
 	drops   [ackDrops]atomic.Uint64
 	stray   atomic.Pointer[netip.Addr] // whose acknowledgement nobody asked for, last
 	arrived chan struct{}              // filled when something was noted since it was emptied
@@ -123,7 +127,7 @@ func (b *ackBook) handler(ord uint32, key gdoi.AckKey) func(ike.Datagram) {
 		case ackUnsolicited:
 			a := d.Remote.Addr().Unmap()
 			b.stray.Store(&a)
-		case ackTaken:
+		case ackTaken, ackPassed:
 		default:
 			return // counted; shown with the next change
 		}
@@ -149,6 +153,9 @@ func (b *ackBook) judge(ord uint32, key gdoi.AckKey, d ike.Datagram) ackDrop {
 	}
 	if a, ok := idAddr(id); !ok || a != s.addr && a != s.alt {
 		return ackOtherID
+	}
+	if b.passing.Load() {
+		return b.pass(s, stamp(ord, seq))
 	}
 	return s.take(stamp(ord, seq))
 }
@@ -184,6 +191,7 @@ const (
 func (g *Group) acknowledged(now time.Time) {
 	g.folds = time.Time{}
 	g.folded = now
+	g.passAcks(now)
 	end := g.ring.lastKey()
 	if g.roster.fold(func(m *member) { g.roster.lives(m, end) }) {
 		g.note()

@@ -15,6 +15,7 @@ import (
 
 	"getvpn/gdoi/coop"
 	"getvpn/gdoi/policy"
+	"getvpn/model"
 )
 
 // CoopSetup is a group's part among cooperative key servers.
@@ -55,6 +56,11 @@ type cooperation struct {
 	wrong   bool     // keys that came can't be used
 	owes    bool     // a new primary hasn't put keys in force yet
 	merging *merging
+	relay   chan relayed
+	late    bool      // a new primary must tell members that the pseudotime has stepped
+	reset   bool      // an operator has reset the role of the primary
+	strange time.Time // when an unknown peer was last told of
+	zero    map[netip.Addr]model.CoopCounters
 	refused map[coop.Reason]uint64
 }
 
@@ -69,6 +75,9 @@ func (s *Setup) coopConfig() coop.Config {
 	}
 	return k
 }
+
+// itemTBAR names the anti-replay policy among items.
+const itemTBAR = "TBAR"
 
 // skew is how far behind an announcement's pseudotime may be; 0: isn't looked at.
 func (s *Setup) skew() (d time.Duration) {
@@ -100,7 +109,7 @@ func (s *Setup) coopItems() []coop.Item {
 		return coop.Item{Name: name, Digest: [16]byte(h[:16])}
 	}
 	return []coop.Item{item("ACL", acl.Bytes()), item("profile", profile.Bytes()), item("lifetime", life.Bytes()),
-		item("TBAR", replay.Bytes()), item("rekey", rekey.Bytes()), item("group size", fmt.Append(nil, s.SIDBits))}
+		item(itemTBAR, replay.Bytes()), item("rekey", rekey.Bytes()), item("group size", fmt.Append(nil, s.SIDBits))}
 }
 
 // openCoop makes the machine of a group that has cooperative key servers.
@@ -112,8 +121,10 @@ func (g *Group) openCoop(d *durable) error {
 	if err != nil {
 		return err
 	}
-	c := &cooperation{m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}}
+	c := &cooperation{m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}, zero: map[netip.Addr]model.CoopCounters{},
+		relay: make(chan relayed, relayQueue)}
 	g.coop = c
+	g.book.passing.Store(true)
 	if d != nil && g.ring.active() {
 		return g.recall(d)
 	}
@@ -130,6 +141,9 @@ func (g *Group) beginCoop() {
 		c.began = coop.Output{}
 		g.cooperate(out)
 		g.keepPeers()
+		if g.s.o.Push != nil {
+			go g.relayer(g.ctx)
+		}
 	}
 }
 
@@ -203,6 +217,7 @@ func (g *Group) heard() {
 		g.mergeNow(now)
 		g.hasten(now)
 	}
+	g.note() // counters, at least
 }
 
 // cooperate carries out what the machine says: results, then what is to be sent, which

@@ -89,13 +89,3 @@ func (s *Server) refusePeer(err error) {
 	s.reject[reason]++
 	s.mu.Unlock()
 }
-
-// refusedPeer counts a message that the machine refused.
-func (g *Group) refusedPeer(peer netip.Addr, err error) {
-	var e *coop.Error
-	if errors.As(err, &e) {
-		g.coop.refused[e.Reason]++
-	}
-	g.s.o.Log.Info("message of a key server refused", "group", g.Name(), "peer", peer, "error", err)
-	g.note()
-}

@@ -24,6 +24,7 @@ func (g *Group) ClearRole() error {
 		if g.coop == nil {
 			return errAlone
 		}
+		g.coop.reset = g.leads()
 		g.cooperate(g.coop.m.ClearRole(g.now()))
 		return nil
 	})

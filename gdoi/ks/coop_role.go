@@ -5,7 +5,6 @@ package ks
 // took.
 
 import (
-	"net/netip"
 	"time"
 
 	"getvpn/gdoi/coop"
@@ -15,9 +14,11 @@ import (
 func (g *Group) result(r coop.Result) {
 	now := g.now()
 	g.note()
+	g.tellResult(r)
 	switch r := r.(type) {
 	case coop.RoleChanged:
 		g.coop.role = r.Role
+		g.book.passing.Store(r.Role != coop.Primary)
 		if r.Role == coop.Primary {
 			g.coop.owes = true
 			g.lead(now)
@@ -27,6 +28,7 @@ func (g *Group) result(r coop.Result) {
 		g.restate(now)
 	case coop.ElectionBegun:
 		g.coop.role = coop.Electing
+		g.book.passing.Store(true)
 		g.stepDown()
 		g.restate(now)
 	case coop.TakeKeys:
@@ -41,6 +43,13 @@ func (g *Group) result(r coop.Result) {
 		g.moved(r.Addr)
 	case coop.PseudotimeChanged:
 		g.pseudo.resume(time.Duration(r.Value)*time.Millisecond, now)
+		if g.coop.late = r.Large && r.Merge; g.coop.late && g.leads() && !g.coop.owes && g.owed == nil {
+			g.owed, g.coop.late = &order{}, false // members must hear of it
+		}
+	case coop.RelayThis:
+		g.relayThis(r)
+	case coop.AcksArrived:
+		g.acksArrived(r)
 	case coop.PeerAdded, coop.PeerRemoved:
 		if g.ctx != nil && !g.ended {
 			g.keepPeers()
@@ -82,6 +91,9 @@ func (g *Group) lead(now time.Time) {
 	for _, m := range g.roster.list { // who registered with others may have had rekeys
 		g.roster.lives(m, end)
 	}
+	if c.late {
+		g.owed, c.late = &order{}, false
+	}
 	if k := ring.kek; k != nil && c.m.Lease(coop.SPI(k.spi)).Ends {
 		g.owed = &order{kek: true} // its maker is gone, perhaps in the middle of a rekey
 	}
@@ -122,17 +134,23 @@ func (g *Group) tellPseudotime(now time.Time) {
 	}
 }
 
+// Reasons why nobody may register.
+const (
+	blockedElection = "coop-election"
+	blockedStale    = "coop-stale"
+)
+
 // blocked is why nobody may register now; "": somebody may.
-func (g *Group) blocked(gm netip.Addr) string {
+func (g *Group) blocked() string {
 	c := g.coop
 	if c == nil {
 		return ""
 	}
 	switch c.m.View().Gate {
 	case coop.GateElection:
-		return "coop-election"
+		return blockedElection
 	case coop.GateStale:
-		return "coop-stale"
+		return blockedStale
 	case coop.GateSIDs:
 		if g.needsSIDs() {
 			return "coop-sender-ids"

@@ -1,6 +1,7 @@
 package ks
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -289,4 +290,111 @@ func withPriority(s *Setup, p uint8) *Setup {
 	c.Priority = p
 	n.Coop = &c
 	return &n
+}
+
+// A member behind a NAT at the secondary, and one that the primary can't reach, get rekeys
+// from the key server where they registered, and their acknowledgements reach the primary.
+func TestRekeysAreRelayed(t *testing.T) {
+	among(t, 2, nil, func(t *testing.T, l *league) {
+		after(10 * time.Second)
+		a, b := l.ks[0], l.ks[1]
+		l.join(0, a)
+		l.join(1, b)
+		l.nat = true
+		l.join(2, b)
+		l.nat = false
+		after(2 * time.Second)
+		cut := l.gms[1].addr
+		a.air.mu.Lock()
+		a.air.lose = func(to netip.AddrPort, _ []byte) bool { return to == cut || to == l.gms[2].addr }
+		a.air.mu.Unlock()
+		if err := a.g.Rekey(false, false); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Second)
+		if n := l.gms[2].numbers(); !slices.Equal(n, []uint32{1}) {
+			t.Errorf("the member behind a NAT took %v", n)
+		}
+		after(30 * time.Second)
+		if n := l.gms[1].numbers(); !slices.Equal(n, []uint32{2}) {
+			t.Errorf("the member that can't be reached took %v", n)
+		}
+		for m := range a.store.Load().KeyServers[0].Members.All() {
+			if m.AcksRcvd != 1 {
+				t.Errorf("member %v: %d acknowledgements", m.Addr, m.AcksRcvd)
+			}
+		}
+		teks, _ := a.ring()
+		for i, m := range l.gms {
+			if !slices.Equal(m.spis(), teks) {
+				t.Errorf("member %d has %x of %x", i, m.spis(), teks)
+			}
+		}
+	})
+}
+
+// The primary dies while it sends a rekey to a thousand members: each has a new key before
+// the old one ends, and no key is sent with that somebody lacks.
+func TestPrimaryDiesInTheMiddleOfARekey(t *testing.T) {
+	const members = 1000
+	among(t, 3, func(i int, s *Setup) { s.Entries[0].Lifetime = 15 * time.Minute }, func(t *testing.T, l *league) {
+		after(10 * time.Second)
+		a, b := l.ks[0], l.ks[1]
+		for i := range members {
+			l.join(i, l.ks[i%3])
+		}
+		after(10 * time.Second)
+		old, _ := a.ring()
+		var ends time.Time
+		a.in(func(g *Group) { ends = g.ring.lastKey() })
+		a.air.mu.Lock()
+		a.air.slow = 5 * time.Millisecond // twenty batches
+		a.air.mu.Unlock()
+		n := 0
+		for n < 300 {
+			time.Sleep(2 * time.Millisecond)
+			n = 0
+			for _, m := range l.gms {
+				if len(m.spis()) > 1 {
+					n++
+				}
+			}
+			if time.Until(ends) < time.Minute {
+				t.Fatal("no rekey")
+			}
+			if n == 0 {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		a.kill()
+		if n > members*2/3 {
+			t.Fatalf("%d had the new key already", n)
+		}
+		after(time.Until(ends) - 31*time.Second) // members change over 30 s before the end
+		if r := b.role(); r != coop.Primary {
+			t.Fatalf("the second is %v", r)
+		}
+		some, common := map[uint32]int{}, 0
+		for i, m := range l.gms {
+			s := m.spis()
+			for _, x := range s {
+				if some[x]++; some[x] == members && x != old[0] {
+					common++
+				}
+			}
+			if len(m.bad) > 0 || len(s) < 2 {
+				t.Fatalf("member %d has %x, %v", i, s, m.bad)
+			}
+		}
+		if common == 0 || len(some) != common+1 {
+			t.Errorf("holders of each TEK: %v", some)
+		}
+		after(time.Hour)
+		teks, _ := b.ring()
+		for i, m := range l.gms {
+			if !slices.Equal(m.spis(), teks) {
+				t.Fatalf("member %d has %x of %x an hour later", i, m.spis(), teks)
+			}
+		}
+	})
 }

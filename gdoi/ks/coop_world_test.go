@@ -36,6 +36,7 @@ type league struct {
 	up    map[[2]int]uint64 // by pair
 	mid   uint32
 	wires sync.WaitGroup
+	nat   bool                  // members that join come through a NAT
 	sids  map[string]netip.Addr // SPI and Sender ID: whose it is
 }
 
@@ -261,7 +262,7 @@ func (l *league) join(i int, s *server) *fakeMember {
 		}
 	}
 	l.mid++
-	b := &bench{s: s.s, g: s.g, mid: l.mid * 1000}
+	b := &bench{s: s.s, g: s.g, mid: l.mid * 1000, natt: l.nat}
 	m := l.gms[i]
 	d := b.register(l.t, m.addr.Addr(), ours())
 	m.install(l.t, d)

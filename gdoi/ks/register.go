@@ -56,8 +56,8 @@ func (g *Group) first(c *conversation) {
 		g.reject(c, "group-full", 0, nil)
 		return
 	}
-	if why := g.blocked(gm); why != "" {
-		g.reject(c, why, 0, nil)
+	if why := g.blocked(); why != "" {
+		g.reject(c, why, 0, g.blockedEvent(why, gm))
 		return
 	}
 	if need := g.need(); need != 0 {

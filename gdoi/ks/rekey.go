@@ -260,6 +260,7 @@ func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 	now := g.now()
 	newest := g.newest(r.top)
 	for _, m := range to {
+		relay, direct := g.relays(m)
 		for _, ord := range m.mayHold(newest, r.top) {
 			k := g.keks[ord]
 			if k == nil || !now.Before(k.expires) || none[ord] {
@@ -277,11 +278,18 @@ func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 				by[ord] = l
 				legs = append(legs, l)
 			}
+			if relay && !l.multicast.IsValid() {
+				if l.relay == nil {
+					l.relay = map[netip.Addr][]netip.Addr{}
+				}
+				l.relay[m.origin] = append(l.relay[m.origin], m.row.Addr)
+				l.slots = append(l.slots, m.slot)
+			}
 			if m.asked == 0 {
 				m.asked = stamp(ord, l.seq)
 			}
 			l.members = append(l.members, m)
-			if !l.multicast.IsValid() {
+			if direct && !l.multicast.IsValid() {
 				l.to = append(l.to, target{m.path, g.source(m), m.slot})
 			}
 		}
@@ -346,6 +354,9 @@ func (g *Group) source(of ...*member) netip.Addr {
 	if a := g.setup.Group.Local.Address; a.IsValid() {
 		return a
 	}
+	if g.coop != nil {
+		return g.setup.Coop.Self
+	}
 	if len(of) > 0 {
 		return of[0].local
 	}
@@ -368,6 +379,14 @@ func (g *Group) tell(r *round, l *leg) {
 // run hands a transmission to a worker.
 func (g *Group) run(j *job) {
 	ctx, cancel := context.WithCancel(g.ctx)
+	j.source = g.source()
+	j.passOn = func(d []byte, to map[netip.Addr][]netip.Addr) {
+		select {
+		case g.ask <- func() { g.passOn(d, to) }:
+		case <-ctx.Done():
+		case <-g.done:
+		}
+	}
 	j.stop, j.pseudo, j.now, j.done = cancel, g.pseudo, g.now, make(chan struct{})
 	g.job = j
 	go func() {
