@@ -96,7 +96,7 @@ func (g *Group) farewell(ring *keyring, del gdoi.Delete, now time.Time) error {
 // dismissWith empties the list and tells who was on it to delete.
 func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
 	if top != nil && g.s.o.Push != nil && g.roster.len() > 0 {
-		g.start(&round{del: del, top: top.ord, targets: g.roster.all()}, now)
+		g.start(&round{del: del, top: g.topmost(top), targets: g.roster.all()}, now)
 		if l := g.keks[top.ord]; l != nil {
 			n, every, _ := g.repeats()
 			if t := now.Add(time.Duration(n+1)*every + ackWait + kekGrace); t.Before(l.until) {

@@ -57,9 +57,10 @@ type cooperation struct {
 	owes    bool     // a new primary hasn't put keys in force yet
 	merging *merging
 	relay   chan relayed
-	late    bool      // a new primary must tell members that the pseudotime has stepped
-	reset   bool      // an operator has reset the role of the primary
-	strange time.Time // when an unknown peer was last told of
+	late    bool                     // a new primary must tell members that the pseudotime has stepped
+	ledgers map[netip.Addr]ledgerRow // of other key servers
+	reset   bool                     // an operator has reset the role of the primary
+	strange time.Time                // when an unknown peer was last told of
 	zero    map[netip.Addr]model.CoopCounters
 	refused map[coop.Reason]uint64
 }
@@ -121,7 +122,7 @@ func (g *Group) openCoop(d *durable) error {
 	if err != nil {
 		return err
 	}
-	c := &cooperation{m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}, zero: map[netip.Addr]model.CoopCounters{},
+	c := &cooperation{m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}, zero: map[netip.Addr]model.CoopCounters{}, ledgers: map[netip.Addr]ledgerRow{},
 		relay: make(chan relayed, relayQueue)}
 	g.coop = c
 	g.book.passing.Store(true)
@@ -141,6 +142,8 @@ func (g *Group) beginCoop() {
 		c.began = coop.Output{}
 		g.cooperate(out)
 		g.keepPeers()
+		g.tellLedger(g.now())
+		g.retellMembers()
 		if g.s.o.Push != nil {
 			go g.relayer(g.ctx)
 		}

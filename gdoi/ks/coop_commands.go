@@ -65,6 +65,7 @@ func (g *Group) applyCoop(old *Setup, now time.Time) (done bool, err error) {
 	}
 	g.cooperate(out)
 	g.keepPeers()
+	g.tellLedger(now)
 	if g.leads() {
 		return false, nil
 	}

@@ -80,6 +80,7 @@ func (g *Group) takeKeys(r coop.TakeKeys, now time.Time) {
 	ring, keks := g.ringOf(&d, now)
 	g.install(ring, keks)
 	c.keys, c.unsaved = r.Keys.ID, true
+	g.purge()
 	g.pending = nil
 	g.version++
 	if old.lost(ring, now) {

@@ -26,6 +26,7 @@ type sharedRow struct {
 	Registrations uint64
 	SIDs          []uint32
 	KEK           gdoi.KEKSPI // that it was given
+	Generation    Generation  // of the keys that it registered for
 	Keys          coop.KeysID // that it was offered
 }
 
@@ -46,6 +47,7 @@ func (r *sharedRow) walk(c *coder) {
 	number(c, &r.Registrations)
 	list(c, &r.SIDs, 1, func(s *uint32) { number(c, s) })
 	c.array(r.KEK[:])
+	c.array(r.Generation[:])
 	walkKeysID(c, &r.Keys)
 }
 
@@ -86,7 +88,7 @@ func (g *Group) tellMember(m *member, offered coop.KeysID) {
 	}
 	r := sharedRow{Path: m.path, Alt: m.slot.alt, NAT: m.nat, Identity: bounded(m.row.Identity), Version: bounded(m.row.Version),
 		Registered: m.row.Registered, LastPull: m.row.LastPull, Registrations: m.row.Registrations,
-		SIDs: m.row.SIDs[:min(len(m.row.SIDs), sharedSIDs)], Keys: offered}
+		SIDs: m.row.SIDs[:min(len(m.row.SIDs), sharedSIDs)], Keys: offered, Generation: m.gen}
 	if k := g.keks[m.holds]; k != nil {
 		r.KEK = k.spi
 	}
@@ -118,6 +120,10 @@ func (g *Group) untellMembers(list []*member) {
 func (g *Group) takeRows(r coop.MembersChanged, now time.Time) {
 	gone := map[netip.Addr]bool{}
 	for _, x := range r.Rows {
+		if x.Addr == r.Origin {
+			g.takeLedger(r.Origin, x, now)
+			continue
+		}
 		if x.Gone {
 			gone[x.Addr] = true
 			continue
@@ -140,8 +146,12 @@ func (g *Group) takeRows(r coop.MembersChanged, now time.Time) {
 }
 
 func (g *Group) takeRow(origin, a netip.Addr, row *sharedRow, now time.Time) {
+	if slices.Contains(g.ring.ended, row.Generation) {
+		return // it was told to leave, or must come anyway: its Sender IDs are given out anew
+	}
 	m := g.roster.join(a, row.Alt, row.Registered)
 	m.origin, m.nat, m.path, m.spi = origin, row.NAT, row.Path, row.KEK
+	m.gen = row.Generation
 	m.local = g.setup.Coop.Self
 	m.row.Identity, m.row.Version = row.Identity, row.Version
 	m.row.Registered, m.row.LastPull, m.row.Registrations, m.row.SIDs = row.Registered, row.LastPull, row.Registrations, slices.Clone(row.SIDs)
@@ -153,6 +163,30 @@ func (g *Group) takeRow(origin, a netip.Addr, row *sharedRow, now time.Time) {
 		g.missed(m, now)
 	}
 	g.spare(a)
+}
+
+// purge takes members off the list that registered for keys which all had to leave: they
+// mustn't get later ones by rekey, for their Sender IDs are given out anew.
+func (g *Group) purge() {
+	if g.coop == nil || len(g.ring.ended) == 0 {
+		return
+	}
+	gone := g.roster.remove(func(m *member) bool { return slices.Contains(g.ring.ended, m.gen) })
+	for _, m := range gone {
+		if !m.origin.IsValid() {
+			g.left(m)
+		}
+	}
+	g.untellMembers(gone)
+}
+
+// retellMembers tells a new machine of the members that registered here before.
+func (g *Group) retellMembers() {
+	for _, m := range g.roster.all() {
+		if !m.origin.IsValid() {
+			g.tellMember(m, coop.KeysID{})
+		}
+	}
 }
 
 // moved takes a member off that has registered elsewhere, or that the primary took off.

@@ -72,18 +72,22 @@ func (g *Group) mergeNow(now time.Time) {
 	if now.Before(c.merging.until) && !g.listed() {
 		return
 	}
-	ring := g.ring.clone()
+	ring, apart := g.ring.clone(), false
 	for _, its := range c.merging.rings {
-		if slices.Contains(ring.ended, its.gen) || slices.Contains(its.ended, ring.gen) {
-			// A Sender ID may be in use on one side and given out anew on the other.
-			c.merging = nil
-			g.reinit(now)
-			return
-		}
+		apart = apart || !ring.joinLedgers(its) || ring.outlived(its) || its.outlived(ring)
 		ring.join(its)
+	}
+	if apart {
+		// A Sender ID may be in use on one side and given out anew on the other: nobody
+		// keeps keys of either.
+		c.merging = nil
+		g.ring.contains = ring.contains
+		g.reinit(now)
+		return
 	}
 	was := g.ring
 	g.ring = ring
+	g.purge()
 	var err error
 	if g.rekeying() {
 		err = g.rekey(now, order{teks: g.everyTEK(), kek: true, merge: true})
@@ -96,6 +100,7 @@ func (g *Group) mergeNow(now time.Time) {
 		return
 	}
 	c.merging = nil
+	g.listLedgers(now)
 }
 
 // listed reports whether the members of all peers that are heard are here.
@@ -121,12 +126,24 @@ func (k *keyring) join(its *keyring) {
 		list := append(more, k.teks[i]...)
 		k.teks[i] = list[max(0, len(list)-mostTEKs):]
 	}
-	for _, gen := range append([]Generation{its.gen}, its.contains...) {
-		if gen != k.gen && !slices.Contains(k.contains, gen) {
-			k.contains = append(slices.Clone(k.contains), gen)
+	k.contains = remember(k.contains, append([]Generation{its.gen}, its.contains...)...)
+	k.ended = remember(k.ended, its.ended...)
+}
+
+// remember adds generations to a list of bounded length.
+func remember(l []Generation, more ...Generation) []Generation {
+	l = slices.Clone(l)
+	for _, gen := range more {
+		if !slices.Contains(l, gen) {
+			l = append(l, gen)
 		}
 	}
-	k.contains = k.contains[max(0, len(k.contains)-mostGenerations):]
+	return l[max(0, len(l)-mostGenerations):]
+}
+
+// outlived reports whether members of another ring were told to leave its keys.
+func (k *keyring) outlived(its *keyring) bool {
+	return slices.ContainsFunc(append([]Generation{its.gen}, its.contains...), func(g Generation) bool { return slices.Contains(k.ended, g) })
 }
 
 // united is a merged ring as members are told of it, and what they stop sending with.

@@ -19,13 +19,16 @@ func (g *Group) coopModel(now time.Time) *model.Coop {
 	protocol := [3]uint8{coop.Major, coop.Minor, 0}
 	out := &model.Coop{Local: s.Self, Priority: int(v.Priority), Role: model.CoopRole(v.Role), Primary: v.Primary, Version: s.Software, Protocol: protocol,
 		Refresh: v.Refresh, Periodic: v.Periodic, Retries: v.Retries, Invalid: v.Invalid, Gate: model.CoopGate(v.Gate), Sequence: v.Sequence,
-		SIDs: sidModel(s.SIDs)}
+		SIDs: sidModel(s.SIDs), Reinit: g.needsSIDs() && g.ring.active() && !g.givesSIDs()}
 	if v.Role != coop.Electing {
 		out.Next = g.s.time.Wall(now.Add(v.Remaining))
 	}
 	for _, p := range v.Peers {
 		x := model.CoopPeer{Addr: p.Addr, Role: model.CoopRole(p.Role), Priority: int(p.Priority), Version: p.Software, Optimize: p.Optimize,
 			Sequence: p.Sequence, IKE: p.IKE, Registered: p.Registered, SIDs: sidModel(p.SIDs), Overlap: p.Overlap, Counters: since(model.CoopCounters(p.Counters), c.zero[p.Addr])}
+		if _, ok := c.ledgers[p.Addr]; ok && x.Registered > 0 {
+			x.Registered-- // its ledger is a row too
+		}
 		switch {
 		case p.Alive:
 			x.Status, x.Protocol = model.CoopAlive, protocol

@@ -81,6 +81,8 @@ func (g *Group) lead(now time.Time) {
 		return
 	}
 	c.owes = false
+	g.purge()
+	g.listLedgers(now)
 	if fresh {
 		g.synced = now
 		g.pseudo.start(now)
@@ -106,10 +108,14 @@ func (g *Group) wholeRing(now time.Time) (ring *keyring, fresh bool, err error) 
 		if err := ring.reset(now); err != nil {
 			return nil, false, err
 		}
-		if g.ledger != nil {
+		if g.ledger != nil { // what it counted before may go on elsewhere
+			if err := g.ledger.renew(); err != nil {
+				return nil, false, err
+			}
 			if err := g.ledger.Reset(ring.gen); err != nil {
 				return nil, false, err
 			}
+			g.tellLedger(now)
 		}
 		return ring, true, nil
 	}
@@ -138,6 +144,7 @@ func (g *Group) tellPseudotime(now time.Time) {
 const (
 	blockedElection = "coop-election"
 	blockedStale    = "coop-stale"
+	blockedSIDs     = "coop-sender-ids"
 )
 
 // blocked is why nobody may register now; "": somebody may.
@@ -153,7 +160,7 @@ func (g *Group) blocked() string {
 		return blockedStale
 	case coop.GateSIDs:
 		if g.needsSIDs() {
-			return "coop-sender-ids"
+			return blockedSIDs
 		}
 	}
 	switch {
@@ -163,6 +170,8 @@ func (g *Group) blocked() string {
 		return "state-not-saved"
 	case !g.ring.whole():
 		return "no-keys"
+	case g.needsSIDs() && !g.givesSIDs():
+		return blockedSIDs
 	}
 	return ""
 }

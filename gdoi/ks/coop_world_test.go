@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -37,7 +38,14 @@ type league struct {
 	mid   uint32
 	wires sync.WaitGroup
 	nat   bool                  // members that join come through a NAT
+	with  map[holder][]uint32   // Sender IDs that are used with it
 	sids  map[string]netip.Addr // SPI and Sender ID: whose it is
+}
+
+// holder is a member's copy of a TEK.
+type holder struct {
+	m   *fakeMember
+	spi uint32
 }
 
 // server is one key server.
@@ -48,6 +56,7 @@ type server struct {
 	air    *air
 	disk   *memFiles
 	state  *memSaver
+	setup  *Setup
 	s      *Server
 	g      *Group
 	sub    *event.Sub
@@ -158,7 +167,7 @@ func (l *league) split(part ...int) {
 func newLeague(t *testing.T, n int, setup func(i int, s *Setup)) *league {
 	t.Helper()
 	testSigner()
-	l := &league{t: t, up: map[[2]int]uint64{}, sids: map[string]netip.Addr{}, part: make([]int, n)}
+	l := &league{t: t, up: map[[2]int]uint64{}, sids: map[string]netip.Addr{}, with: map[holder][]uint32{}, part: make([]int, n)}
 	for i := range n {
 		l.ks = append(l.ks, &server{l: l, i: i, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), disk: &memFiles{crash: func(string) error { return nil }},
 			state: &memSaver{d: map[string]durable{}}, states: map[netip.Addr]func(uint64, bool){}, wire: make(chan parcel, 1<<16)})
@@ -198,6 +207,7 @@ func newLeague(t *testing.T, n int, setup func(i int, s *Setup)) *league {
 
 func (s *server) start(x *Setup) {
 	s.l.t.Helper()
+	s.setup = x
 	s.store = model.NewStore(model.Snapshot{})
 	bus := event.NewBus()
 	s.sub = bus.Subscribe("test", 100000)
@@ -228,8 +238,13 @@ func (s *server) stop() {
 	}
 }
 
-// kill ends it without a word to anybody.
+// kill ends it without a word to anybody; what it has on disk is what it had at that
+// moment, whatever its actor does at its end.
 func (s *server) kill() {
+	var files map[string][]byte
+	var state map[string]durable
+	s.in(func(*Group) { files, state = maps.Clone(s.disk.m), maps.Clone(s.state.d) })
+	defer func() { s.disk.m, s.state.d = files, state }()
 	s.l.mu.Lock()
 	for j := range s.l.ks { // nothing leaves any more
 		if n := s.l.up[two(s.i, j)]; n != 0 && j != s.i {
@@ -249,6 +264,24 @@ func (s *server) kill() {
 	s.cancel = nil
 }
 
+// restart starts it again, with what it has on disk.
+func (s *server) restart(x *Setup) {
+	s.l.t.Helper()
+	s.l.mu.Lock()
+	for j := range s.l.ks {
+		delete(s.l.up, two(s.i, j))
+	}
+	s.states = map[netip.Addr]func(uint64, bool){}
+	s.l.mu.Unlock()
+	s.air.mu.Lock()
+	s.air.members = map[netip.AddrPort][]*fakeMember{}
+	for _, m := range s.l.gms {
+		s.air.members[m.addr] = []*fakeMember{m}
+	}
+	s.air.mu.Unlock()
+	s.start(x)
+}
+
 // join registers member i at a key server.
 func (l *league) join(i int, s *server) *fakeMember {
 	l.t.Helper()
@@ -266,12 +299,56 @@ func (l *league) join(i int, s *server) *fakeMember {
 	m := l.gms[i]
 	d := b.register(l.t, m.addr.Addr(), ours())
 	m.install(l.t, d)
+	if d.KD.SIDs != nil {
+		m.sids = d.KD.SIDs.Values
+		for _, t := range d.KD.TEKs { // what it doesn't name keeps those that it had
+			l.with[holder{m, t.SPI}] = m.sids
+		}
+	}
 	return m
+}
+
+// open reports whether a key server registers members now.
+func (s *server) open() (yes bool) {
+	s.in(func(g *Group) { yes = g.blocked() == "" })
+	return yes
+}
+
+// used notes who may send with which Sender ID under which key.
+func (l *league) used() {
+	l.t.Helper()
+	for i, m := range l.gms {
+		for _, spi := range m.spis() {
+			if l.with[holder{m, spi}] == nil {
+				l.with[holder{m, spi}] = m.sids
+			}
+			for _, sid := range l.with[holder{m, spi}] {
+				k := fmt.Sprintf("%x/%d", spi, sid)
+				if o, ok := l.sids[k]; ok && o != m.addr.Addr() {
+					l.t.Fatalf("Sender ID %d under %x is member %d's and %v's", sid, spi, i, o)
+				}
+				l.sids[k] = m.addr.Addr()
+			}
+		}
+	}
 }
 
 func (s *server) role() (r coop.Role) {
 	s.g.do(func() { r = s.g.coop.role })
 	return r
+}
+
+// events are the names of those emitted since it was asked last.
+func (s *server) events() map[string]int {
+	m := map[string]int{}
+	for {
+		select {
+		case r := <-s.sub.C():
+			m[fmt.Sprintf("%T", r.Event)[len("event."):]]++
+		default:
+			return m
+		}
+	}
 }
 
 // in runs f in the actor.

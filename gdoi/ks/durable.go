@@ -47,8 +47,9 @@ type durable struct {
 	Started    bool          // the pseudotime runs
 	Members    []durableMember
 	RekeysSent uint64
-	Contains   []Generation // whose keys were merged into these
-	Ended      []Generation // whose members were told to leave them for these
+	Contains   []Generation   // whose keys were merged into these
+	Ended      []Generation   // whose members were told to leave them for these
+	Listed     []sharedLedger // ledgers that give out Sender IDs for these keys
 	Coop       durableCoop
 }
 
@@ -101,6 +102,7 @@ type durableMember struct {
 	Origin     netip.Addr // key server where it registered; invalid: here
 	NAT        bool
 	SPI        gdoi.KEKSPI // of the KEK that it was given there
+	Generation Generation  // of the keys that it registered for
 }
 
 // export is the state to save. It shares keys with the group, which never change.
@@ -110,7 +112,7 @@ func (g *Group) export() durable {
 	d := durable{At: wall(g.now()), Machine: g.s.o.Machine, Boot: g.s.o.Clock.Boot(), Clean: g.ended && g.told(),
 		Form: g.setup.form(), Policy: g.setup.policy(), Generation: r.gen, SIDBits: g.setup.SIDBits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
 		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent,
-		Contains: r.contains, Ended: r.ended}
+		Contains: r.contains, Ended: r.ended, Listed: r.listed}
 	if c := g.coop; c != nil {
 		d.Coop = durableCoop{c.keys, c.m.Numbers()}
 	}
@@ -135,7 +137,7 @@ func (g *Group) export() durable {
 	}
 	for _, m := range g.roster.list {
 		d.Members = append(d.Members, durableMember{Row: m.row, Path: m.path, Local: m.local, Alt: m.slot.alt, Ends: wall(m.ends),
-			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load(), Origin: m.origin, NAT: m.nat, SPI: m.spi})
+			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load(), Origin: m.origin, NAT: m.nat, SPI: m.spi, Generation: m.gen})
 	}
 	return d
 }
@@ -179,6 +181,7 @@ func (g *Group) restore(d durable, now time.Time) (fresh bool, err error) {
 		m := g.roster.join(s.Row.Addr, s.Alt, now)
 		m.row, m.path, m.local, m.holds, m.silent = s.Row, s.Path, s.Local, s.Holds, s.Silent
 		m.origin, m.nat, m.spi = s.Origin, s.NAT, s.SPI
+		m.gen = s.Generation
 		if g.keks[m.holds] == nil {
 			m.holds = 0 // it can't be reached
 		}
@@ -198,7 +201,7 @@ func (g *Group) ringOf(d *durable, now time.Time) (ring *keyring, keks []*kek) {
 	at := g.s.time.At
 	ring = g.emptyRing()
 	ring.gen, ring.ord, ring.slate = d.Generation, d.Ord, 1
-	ring.contains, ring.ended = d.Contains, d.Ended
+	ring.contains, ring.ended, ring.listed = d.Contains, d.Ended, d.Listed
 	ring.teks = make([][]*tek, len(ring.specs))
 	for i, e := range g.setup.Entries {
 		for _, s := range d.Entries {

@@ -127,6 +127,7 @@ type keyring struct {
 	// Among cooperative key servers: generations whose keys were merged into these, and
 	// those whose members were told to leave them.
 	contains, ended []Generation
+	listed          []sharedLedger // ledgers that give out Sender IDs for these keys
 }
 
 func newKeyring(specs []keySpec, kspec *kekSpec, rand io.Reader) *keyring {

@@ -110,6 +110,7 @@ type fakeMember struct {
 	sizes  []int
 	bad    []error
 	joined int
+	sids   []uint32 // of the last registration
 }
 
 func (m *fakeMember) take(o *policy.Offer) {

@@ -46,6 +46,7 @@ type member struct {
 	origin  netip.Addr  // key server where it registered; invalid: here
 	nat     bool        // only that one reaches it
 	spi     gdoi.KEKSPI // of the KEK that it was given there
+	gen     Generation  // of the keys that it registered for
 	counted uint64      // acknowledgements in roster.acks
 }
 

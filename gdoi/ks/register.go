@@ -154,6 +154,8 @@ func (g *Group) third(c *conversation, datagram []byte) {
 		g.note(event.KSNoSID{Group: g.Name()})
 		if g.leads() {
 			g.reinit(now)
+		} else {
+			g.tellLedger(now)
 		}
 	}
 	if err != nil {
@@ -281,6 +283,7 @@ func (g *Group) reinit(now time.Time) {
 func (g *Group) anew(del gdoi.Delete, now time.Time) {
 	g.exhausted = time.Time{}
 	r := g.emptyRing()
+	r.ended = remember(remember(g.ring.ended, g.ring.contains...), g.ring.gen)
 	err := r.reset(now)
 	if err == nil && g.ledger != nil {
 		err = g.ledger.Reset(r.gen)
@@ -293,6 +296,7 @@ func (g *Group) anew(del gdoi.Delete, now time.Time) {
 		return
 	}
 	g.lowSIDs = false
+	g.listLedgers(now)
 	g.note(event.KSReinitFinish{Group: g.Name()})
 }
 
@@ -311,7 +315,7 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 		m.local = a
 	}
 	m.holds, m.learns = 0, 0
-	m.origin, m.nat = netip.Addr{}, c.peer.NATT
+	m.origin, m.nat, m.gen = netip.Addr{}, c.peer.NATT, c.state.gen
 	if k := c.state.kek; k != nil {
 		m.holds = k.ord
 		if c.state.version != g.version && g.leads() {

@@ -78,6 +78,7 @@ func (d *durable) walk(c *coder) {
 	for _, l := range []*[]Generation{&d.Contains, &d.Ended} {
 		list(c, l, 16, func(g *Generation) { c.array(g[:]) })
 	}
+	list(c, &d.Listed, 17, func(l *sharedLedger) { l.walk(c) })
 	walkKeysID(c, &d.Coop.Keys)
 	list(c, &d.Coop.Numbers, 20, func(k *coop.KEK) { walkNumbers(c, k) })
 }
@@ -137,6 +138,7 @@ func (m *durableMember) walk(c *coder) {
 	c.addr(&m.Origin)
 	c.flag(&m.NAT)
 	c.array(m.SPI[:])
+	c.array(m.Generation[:])
 }
 
 func walkRow(c *coder, r *model.Member) {

@@ -179,6 +179,10 @@ func (g *Group) owes(d *durable, now time.Time) *order {
 // begin is what a group that goes on does before anything else. Nothing leaves that
 // isn't saved: while the disk refuses there are no keys.
 func (g *Group) begin(now time.Time) {
+	if g.coop != nil {
+		g.slated, g.unkept = "", false // keys are the primary's affair, an unsure ledger that of listLedgers
+		return
+	}
 	if g.slated != "" {
 		g.rejected["state-unclean"]++
 		g.note(event.KSStateUnclean{Group: g.Name(), Reason: g.slated})
