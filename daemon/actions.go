@@ -117,6 +117,12 @@ func (d *Daemon) Act(a cli.Action, by cli.Caller) error {
 	case cli.ActClearMembers:
 		only = need(len(servers), "key server")
 		each(func(g *ks.Group) error { return g.ClearMembers(a.Now) })
+	case cli.ActClearCoopRole:
+		only = need(len(servers), "key server")
+		each((*ks.Group).ClearRole)
+	case cli.ActClearCoopCounters:
+		only = need(len(servers), "key server")
+		each((*ks.Group).ClearCoopCounters)
 	case cli.ActClearPolicy:
 		only = need(len(servers), "key server")
 		each((*ks.Group).ClearPolicy)

@@ -360,8 +360,9 @@ func (d *Daemon) openEndpoint(p *plan) error {
 		return err
 	}
 	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: d.random, Files: ks.Disk{},
-		Dir: d.o.StateDir, Marks: d.marks(), Machine: ks.MachineGeneration(), Moment: d.o.moment, Clock: d.o.clock, Push: ep, State: d.state})
+		Dir: d.o.StateDir, Marks: d.marks(), Machine: ks.MachineGeneration(), Moment: d.o.moment, Clock: d.o.clock, Push: ep, State: d.state, Peers: ks.NewEndpointPeers(ep)})
 	ep.HandlePull(d.srv.HandlePull)
+	ep.HandlePeerNotify(d.srv.HandlePeerNotify)
 	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil
 }

@@ -279,7 +279,7 @@ func TestRestartOfTheKeyServer(t *testing.T) {
 
 // Case scale-01 in small: the key server is away for 30 s and comes back without state.
 // Nobody is cut off before its TEK ends; all are registered again by the 30-second mark.
-func TestCrowdAfterARestartWithoutState(t *testing.T) {
+func Test_scale_01_SmallCrowdAfterARestartWithoutState(t *testing.T) {
 	t.Parallel()
 	lively(t, 35, calm, func(l *life) {
 		ks := l.ks("ks", "192.0.2.1", edit(t, pushed(t, lifeKS, unicast), "seconds 3600", "seconds 900"))

@@ -423,7 +423,7 @@ func TestThreeSilentRekeysAndAMemberIsOut(t *testing.T) {
 }
 
 // Case ike-03: the registration's ISAKMP SA has ended; the rekey comes and is answered.
-func TestRekeyAfterTheRegistrationSAHasEnded(t *testing.T) {
+func Test_ike_03_RekeyAfterTheRegistrationSAHasEnded(t *testing.T) {
 	t.Parallel()
 	lively(t, 28, calm, func(l *life) {
 		short := func(c string) string { return edit(t, c, " group 19\n", " group 19\n lifetime 300\n") }
@@ -449,7 +449,7 @@ func TestRekeyAfterTheRegistrationSAHasEnded(t *testing.T) {
 }
 
 // Case esp-02: one member has each rekey 3 s later than the others, 20 times.
-func TestRekeyThreeSecondsLaterAtOneMember(t *testing.T) {
+func Test_esp_02_RekeyThreeSecondsLaterAtOneMember(t *testing.T) {
 	t.Parallel()
 	for _, cmd := range []string{"crypto gdoi ks rekey", "crypto gdoi ks rekey replace-now"} {
 		lively(t, 29, calm, func(l *life) {

@@ -124,7 +124,7 @@ func signer(kind string) (*ks.Signer, error) {
 type Counts struct {
 	Registered, Failed uint64 // registrations
 	Acknowledged       uint64
-	Unanswered         int
+	OctetsCopied       uint64 // of the model's table of members, for all publications so far
 	Rejected           map[string]uint64
 	Drops              map[string]uint64 // of the endpoint, by reason
 }
@@ -137,7 +137,7 @@ func (k *KeyServer) Counts(_ struct{}, c *Counts) error {
 	}
 	g := &s.KeyServers[0]
 	*c = Counts{Registered: g.Counters.PullsCompleted, Failed: g.Counters.PullsFailed, Acknowledged: g.Counters.AcksRcvd,
-		Unanswered: g.Unanswered, Rejected: g.Rejected, Drops: s.IKE.Drops}
+		OctetsCopied: g.Counters.OctetsCopied, Rejected: g.Rejected, Drops: s.IKE.Drops}
 	return nil
 }
 

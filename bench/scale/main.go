@@ -3,7 +3,8 @@
 // because no rekey reached it. Key server and members are two processes with real UDP
 // sockets on the loopback interface of a network namespace of their own, which goes
 // with them. Beside each figure stands what it can't be better than, measured in the
-// same run. It needs root and ip. Exit status 1: a measurement failed.
+// same run. It needs root and ip. Exit status 1: a measurement failed; a goal that is
+// missed is marked MISSED in the output and isn't an error.
 package main
 
 import (
@@ -72,9 +73,9 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.parallel, "parallel", 64, "registrations at a time, where the members don't choose the moment")
 	f.StringVar(&o.only, "only", strings.Join(sections, ","), "what to measure")
 	f.StringVar(&o.sign, "sign", "rsa", "signature of rekeys: rsa (2048 bits) or ecdsa (P-256)")
-	f.StringVar(&o.profile, "profile", "", "write CPU profiles to this path with the section and the side behind it")
+	f.StringVar(&o.profile, "profile", "", "write CPU profiles to this path with the section and the side behind it, and profiles of allocation beside them")
 	f.DurationVar(&o.life, "life", 240*time.Second, "life of the crowd's TEK")
-	f.DurationVar(&o.bare, "bare", time.Second, "how long public-key operations alone are measured")
+	f.DurationVar(&o.bare, "bare", time.Second, "how long public-key operations alone are measured, before and after each round of registrations")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -53,6 +53,7 @@ type rekeyReport struct {
 	rounds  []rekeyRound
 	last    Rekeyed
 	tally   Tally
+	copied  float64 // octets of the model an acknowledgement
 	fresh   Usage
 	full    Usage
 	busiest Usage
@@ -93,6 +94,7 @@ func (r rekeyReport) print(w io.Writer) {
 	fmt.Fprintf(w, "  slowest rekey %.2f s, goal %v: %s\n", slowest.max, longestRekey, verdict(slowest.max < longestRekey.Seconds()))
 	fmt.Fprintf(w, "  last round: sent after %.0f ms, shown complete by the model after %.0f ms, %d datagrams sent; in all %d rekeys verified, %d refused\n",
 		ms(r.last.Sending), ms(r.last.Shown), r.last.Datagrams, r.tally.Verified, r.tally.Refused)
+	fmt.Fprintf(w, "  the model copied %.0f octets an acknowledgement, for what was sent and what was answered\n", r.copied)
 	per := func(a, b int64) int64 { return (a - b) / int64(n) }
 	fmt.Fprintf(w, "  key server's memory a member: %d octets live, %d resident, %d at the peak\n",
 		per(int64(r.full.Heap), int64(r.fresh.Heap)), per(r.full.Resident, r.fresh.Resident), per(r.busiest.Peak, r.fresh.Resident))

@@ -34,7 +34,7 @@ func TestFewMembers(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	for _, want := range []string{
-		"rekey of 20 members by unicast", " rekeys verified, 0 refused", "octets live",
+		"rekey of 20 members by unicast", " rekeys verified, 0 refused", "octets an acknowledgement", "octets live",
 		"registration of 20 members, main mode and GROUPKEY-PULL, Diffie-Hellman group 14",
 		"registration of 20 members, main mode and GROUPKEY-PULL, Diffie-Hellman group 19",
 		"20 members register again",

@@ -20,7 +20,7 @@ import (
 type Usage struct {
 	CPU             time.Duration
 	Resident, Peak  int64
-	Heap, Collected uint64 // live heap after a collection; octets allocated in all
+	Heap, Allocated uint64 // live heap after a collection; octets allocated in all
 }
 
 // usage reads the process's. settle collects garbage first and gives free memory back,
@@ -37,7 +37,7 @@ func usage(settle bool) (u Usage, err error) {
 	u.CPU = time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	u.Heap, u.Collected = m.HeapAlloc, m.TotalAlloc
+	u.Heap, u.Allocated = m.HeapAlloc, m.TotalAlloc
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return u, err
@@ -57,7 +57,10 @@ func usage(settle bool) (u Usage, err error) {
 }
 
 // process answers what every process of a measurement is asked.
-type process struct{ profile *os.File }
+type process struct {
+	path string
+	cpu  *os.File
+}
 
 // Usage is the process's; settle as in usage.
 func (*process) Usage(settle bool, u *Usage) (err error) {
@@ -67,17 +70,27 @@ func (*process) Usage(settle bool, u *Usage) (err error) {
 
 var errProfile = errors.New("no profile is being written")
 
-// Profile starts a CPU profile, or ends it for an empty path.
+// Profile starts a CPU profile. An empty path ends it, and what was allocated since the
+// process began is written beside it.
 func (p *process) Profile(path string, _ *struct{}) (err error) {
 	if path != "" {
-		if p.profile, err = os.Create(path); err != nil {
+		if p.cpu, err = os.Create(path); err != nil {
 			return err
 		}
-		return pprof.StartCPUProfile(p.profile)
+		p.path = path
+		return pprof.StartCPUProfile(p.cpu)
 	}
-	if p.profile == nil {
+	if p.cpu == nil {
 		return errProfile
 	}
 	pprof.StopCPUProfile()
-	return p.profile.Close()
+	if err := p.cpu.Close(); err != nil {
+		return err
+	}
+	p.cpu = nil
+	f, err := os.Create(p.path + ".allocs")
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
 }

@@ -72,6 +72,9 @@ func (m *Member) arm(ctx context.Context, timer *time.Timer) {
 	for _, r := range m.keks {
 		sooner(r.ends)
 	}
+	for _, r := range m.gone {
+		sooner(r.judged)
+	}
 	if m.dir.until.After(now) {
 		sooner(m.dir.until)
 	}

@@ -44,7 +44,7 @@ func (m *Member) cleanup(now time.Time) {
 		m.o.Log.Warn("back to fail-close", "group", m.o.Group.Name, "error", failed)
 		return
 	}
-	m.endKEKs()
+	m.forgetKEKs(now)
 	m.h = holdings{}
 	m.clock, m.dir = groupClock{}, direction{}
 	m.registered, m.clearing = false, false

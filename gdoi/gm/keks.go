@@ -21,6 +21,7 @@ const (
 	// rollingOver is how long the KEK before still opens rekeys: the message that
 	// brought the new one comes again under the old one when our acknowledgement was
 	// lost.
+	// What comes under a KEK that went sooner is judged as long, but not followed.
 	rollingOver = 5 * time.Minute
 	// remembered is how many SPIs of ended KEKs are listened to.
 	remembered = 8
@@ -37,6 +38,7 @@ type rekeySA struct {
 	last    uint32    // sequence number accepted last
 	at      time.Time // when it was
 	ended   bool
+	judged  time.Time // until when the keys of an ended one stay, to tell what the key server still sends from replays
 	release func()
 }
 
@@ -102,8 +104,9 @@ func (m *Member) adopt(k *policy.KEK, ends, now time.Time, keep bool) error {
 		return err
 	}
 	for _, x := range slices.Clone(m.keks) {
+		x.succeeded(now)
 		if !keep || x != cur {
-			m.endKEK(x)
+			m.endKEK(x, now)
 		}
 	}
 	if keep && cur != nil {
@@ -141,20 +144,40 @@ func (m *Member) listen(r *rekeySA) {
 	})
 }
 
-// endKEK forgets the keys of an SA. Its cookies are still listened to, for a while.
-func (m *Member) endKEK(r *rekeySA) {
+// succeeded notes that the key server has put an end to the SA before its time. It goes
+// on sending under it, to members that don't know that yet: in a multicast group, to all.
+func (r *rekeySA) succeeded(now time.Time) {
+	if r.judged.IsZero() {
+		r.judged = now.Add(rollingOver)
+		if r.ends.Before(r.judged) {
+			r.judged = r.ends
+		}
+	}
+}
+
+// endKEK ends an SA: nothing is done any more that is said under it. Its keys go with it,
+// or when nothing is judged by them any more; its cookies are listened to for a while.
+func (m *Member) endKEK(r *rekeySA, now time.Time) {
 	m.keks = slices.DeleteFunc(m.keks, func(x *rekeySA) bool { return x == r })
 	if r.ended {
 		return
 	}
 	r.ended = true
-	r.sa.IV.Zero()
-	r.sa.Key.Zero()
+	if !now.Before(r.judged) {
+		r.zero()
+	}
 	m.gone = append(m.gone, r)
 	if len(m.gone) > remembered {
+		m.gone[0].zero()
 		m.gone[0].silence()
 		m.gone = m.gone[1:]
 	}
+}
+
+func (r *rekeySA) zero() {
+	r.sa.IV.Zero()
+	r.sa.Key.Zero()
+	r.judged = time.Time{}
 }
 
 func (r *rekeySA) silence() {
@@ -164,12 +187,20 @@ func (r *rekeySA) silence() {
 	}
 }
 
-// endKEKs forgets all of them.
-func (m *Member) endKEKs() {
+// endKEKs ends all of them.
+func (m *Member) endKEKs(now time.Time) {
 	for _, r := range slices.Clone(m.keks) {
-		m.endKEK(r)
+		m.endKEK(r, now)
 	}
 	m.h.kek = nil
+}
+
+// forgetKEKs ends all of them and leaves no key.
+func (m *Member) forgetKEKs(now time.Time) {
+	m.endKEKs(now)
+	for _, r := range m.gone {
+		r.zero()
+	}
 }
 
 // expireKEKs ends what has lived; reports whether the one in force did.
@@ -182,7 +213,12 @@ func (m *Member) expireKEKs(now time.Time) (last bool) {
 			last = true
 			m.h.kek = nil
 		}
-		m.endKEK(r)
+		m.endKEK(r, now)
+	}
+	for _, r := range m.gone {
+		if !now.Before(r.judged) {
+			r.zero()
+		}
 	}
 	return last
 }

@@ -69,10 +69,10 @@ func (m *Member) finished(ctx context.Context, r result) {
 		return
 	}
 	if o.KEK == nil {
-		m.endKEKs()
+		m.forgetKEKs(now)
 	} else if err := m.adopt(o.KEK, m.h.kekEnds, now, false); err != nil {
 		m.o.Log.Warn("KEK of a registration: rekeys aren't taken", "group", m.o.Group.Name, "error", err)
-		m.endKEKs()
+		m.forgetKEKs(now)
 	}
 	m.joinGroups(now)
 	maps.DeleteFunc(m.seen, func(spi uint32, _ bool) bool {

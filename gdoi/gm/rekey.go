@@ -20,6 +20,7 @@ import (
 const (
 	refusedCopy       = "copy"            // the same message again, within copyWindow
 	refusedKEKEnded   = "kek-ended"       // under a KEK that is gone
+	refusedReplaced   = "kek-replaced"    // under one that is going, for members that have no newer one
 	refusedPolicy     = "policy-rejected" // authentic, but not acceptable
 	refusedTooOld     = "pseudotime-old"  // see pseudotime.go
 	refusedInstall    = "install-failed"  // the dataplane wouldn't
@@ -33,7 +34,7 @@ const (
 func (m *Member) rekeyed(p pushed) {
 	now, r := m.now(), p.sa
 	if r.ended || !now.Before(r.ends) {
-		m.refused(refusedKEKEnded, event.GMRekeyFailure{GM: m.pub.Local.Addr(), Group: m.o.Group.Name, KS: p.d.Remote.Addr()}, now)
+		m.outdated(p, now)
 		return
 	}
 	msg, err := r.sa.Open(p.d.Data, r.last, r.pub)
@@ -65,6 +66,24 @@ func (m *Member) rekeyed(p pushed) {
 		m.o.Events.Emit(event.GMInstallFailed{KS: p.d.Remote.Addr(), Group: m.o.Group.Name, GM: m.pub.Local.Addr()})
 		m.publish(now)
 	}
+}
+
+// outdated judges what came under a KEK that isn't in force any more: authentic and new it
+// is meant for members that don't know so yet, and nothing to tell of.
+func (m *Member) outdated(p pushed, now time.Time) {
+	r := p.sa
+	if !now.Before(r.judged) {
+		m.refused(refusedKEKEnded, event.GMRekeyFailure{GM: m.pub.Local.Addr(), Group: m.o.Group.Name, KS: p.d.Remote.Addr()}, now)
+		return
+	}
+	msg, err := r.sa.Open(p.d.Data, r.last, r.pub)
+	if err != nil {
+		m.unopened(p, err, now)
+		return
+	}
+	r.last, r.at = msg.Seq, now
+	m.count(refusedReplaced)
+	m.publish(now)
 }
 
 // unopened says why a datagram wasn't taken.
@@ -119,6 +138,7 @@ func (m *Member) process(p pushed, rk *policy.Rekey, now time.Time) error {
 	for _, spi := range rk.Delete.KEKs { // the one before, at once
 		for _, r := range m.keks {
 			if r.sa.SPI == spi && r != m.kekNow() {
+				r.succeeded(now)
 				r.ends = now
 			}
 		}
@@ -193,7 +213,10 @@ func (m *Member) deleted(p pushed, rk *policy.Rekey, now time.Time) error {
 		m.retime(now)
 	}
 	if kek {
-		m.endKEKs()
+		for _, r := range m.keks {
+			r.succeeded(now)
+		}
+		m.endKEKs(now)
 	}
 	m.publish(now)
 	m.o.Events.Emit(event.GMRecvRekey{Group: m.o.Group.Name, KS: p.d.Remote.Addr(), Dst: p.d.Local.Addr(), Seq: rk.Seq})

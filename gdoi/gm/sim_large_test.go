@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,7 +50,8 @@ func Test_ike_04_PolicyLargerThanTheMTU(t *testing.T) {
 			simulate(t, 41, func(t *testing.T, n *memnet.Network, dir string) {
 				k := startKS(t, n, ks1, "secret", dir, c.group)
 				defer k.stop()
-				largest, answers := 0, map[string]int{}
+				var seen atomic.Int64 // the largest
+				answers := map[string]int{}
 				n.SetTap(func(_, to netip.AddrPort, b []byte) []byte {
 					if to.Addr() != gmAddr(1) || !pull(b) {
 						return b
@@ -58,7 +60,7 @@ func Test_ike_04_PolicyLargerThanTheMTU(t *testing.T) {
 						answers[string(b)] = len(answers) % 2
 					}
 					if len(b) > mtu && (c.first || answers[string(b)] == 1) {
-						largest = max(largest, len(b))
+						seen.Store(max(seen.Load(), int64(len(b))))
 						return nil
 					}
 					return b
@@ -74,6 +76,7 @@ func Test_ike_04_PolicyLargerThanTheMTU(t *testing.T) {
 				}
 				time.Sleep(30 * time.Second)
 				synctest.Wait()
+				largest := int(seen.Load())
 				if bad.sending("red") != 0 || bad.model("red").FailuresByReason["no-answer"] != 1 || largest < c.octets {
 					t.Errorf("%d octets; registered %v, failures %v", largest, bad.sending("red") != 0, bad.model("red").FailuresByReason)
 				}

@@ -25,9 +25,8 @@ func (e *Endpoint) SendPushBatch(datagram []byte, local netip.Addr, to []netip.A
 		v6, natt bool
 	}
 	lists := map[target][]netip.AddrPort{}
-	natted := e.natted()
 	for _, a := range to {
-		k := target{a.Addr().Is6(), natted(a)}
+		k := target{a.Addr().Is6(), e.natted(a)}
 		lists[k] = append(lists[k], a)
 	}
 	var errs []error
@@ -60,42 +59,25 @@ func (e *Endpoint) PushStats() PushStats {
 // natted says which peers are reached on the socket of NAT traversal. Our two ports
 // speak for themselves; a NAT gives any other one, for either socket, and the SA of the
 // peer knows which. Without an SA it is NAT traversal, which both sides do when they
-// see a NAT.
-func (e *Endpoint) natted() func(netip.AddrPort) bool {
-	if e.opts.NATTPort <= 0 {
-		return func(netip.AddrPort) bool { return false }
+// see a NAT; so it is for a peer whose NAT has given it another address since.
+func (e *Endpoint) natted(a netip.AddrPort) bool {
+	switch {
+	case e.opts.NATTPort <= 0 || a.Port() == uint16(e.opts.Port):
+		return false
+	case a.Port() == uint16(e.opts.NATTPort):
+		return true
 	}
-	var known map[netip.AddrPort]bool
-	return func(a netip.AddrPort) bool {
-		switch a.Port() {
-		case uint16(e.opts.Port):
-			return false
-		case uint16(e.opts.NATTPort):
-			return true
-		}
-		if known == nil {
-			known = e.remotes()
-		}
-		natt, ok := known[a]
-		return natt || !ok
-	}
-}
-
-// remotes are the peers' addresses, and whether they are reached by NAT traversal.
-func (e *Endpoint) remotes() map[netip.AddrPort]bool {
 	e.mu.Lock()
-	all := make([]*SA, 0, len(e.sas))
-	for _, s := range e.sas {
-		all = append(all, s)
-	}
-	e.mu.Unlock()
-	m := make(map[netip.AddrPort]bool, len(all))
-	for _, s := range all {
+	defer e.mu.Unlock()
+	for _, s := range e.byAddr[a.Addr()] {
 		s.mu.Lock()
-		m[s.path.remote] = s.path.conn.natt
+		p := s.path
 		s.mu.Unlock()
+		if p.remote == a {
+			return p.conn.natt
+		}
 	}
-	return m
+	return true
 }
 
 // sendList sends to members of one family and one kind of port.

@@ -256,12 +256,10 @@ func TestPushBehindANAT(t *testing.T) {
 	sa := func(remote string, c *boundConn) *SA { return &SA{path: path{conn: c, remote: at(remote)}} }
 	plain, natt := ks.conns[0], ks.conns[1]
 	ks.mu.Lock()
-	ks.sas[pair{1}], ks.sas[pair{2}] = sa("192.0.2.9:30001", plain), sa("192.0.2.9:30002", natt)
+	ks.byAddr[netip.MustParseAddr("192.0.2.9")] = []*SA{sa("192.0.2.9:30001", plain), sa("192.0.2.9:30002", natt)}
 	ks.mu.Unlock()
-	defer func() { ks.mu.Lock(); clear(ks.sas); ks.mu.Unlock() }()
-	natted := ks.natted()
-	for a, want := range map[string]bool{"192.0.2.9:848": false, "192.0.2.9:4500": true, "192.0.2.9:30001": false, "192.0.2.9:30002": true, "192.0.2.9:30003": true} {
-		if natted(at(a)) != want {
+	for a, want := range map[string]bool{"192.0.2.9:848": false, "192.0.2.9:4500": true, "192.0.2.9:30001": false, "192.0.2.9:30002": true, "192.0.2.9:30003": true, "192.0.2.10:30001": true} {
+		if ks.natted(at(a)) != want {
 			t.Errorf("%s: %v", a, !want)
 		}
 	}

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des"
@@ -60,14 +61,15 @@ func (e Encryption) cipher(key secret.Bytes) (cipher.Block, error) {
 	return b, nil
 }
 
-// seal pads body with zeros to whole blocks, encrypts it in place of a copy and
-// returns it with the next IV, its last block.
-func seal(b cipher.Block, iv, body []byte) (ct, next []byte) {
-	n := b.BlockSize()
-	ct = make([]byte, (len(body)+n-1)/n*n)
-	copy(ct, body)
-	cipher.NewCBCEncrypter(b, iv).CryptBlocks(ct, ct)
-	return ct, ct[len(ct)-n:]
+// seal encrypts the octets of b from at on, where they are, padded with zeros to whole
+// blocks; it returns b with the padding, and the next IV.
+func seal(c cipher.Block, iv, b []byte, at int) (sealed, next []byte) {
+	n := c.BlockSize()
+	if over := (len(b) - at) % n; over > 0 {
+		b = append(b, make([]byte, n-over)...)
+	}
+	cipher.NewCBCEncrypter(c, iv).CryptBlocks(b[at:], b[at:])
+	return b, bytes.Clone(b[len(b)-n:])
 }
 
 // open decrypts ct into a new slice, padding included, and returns the next IV.

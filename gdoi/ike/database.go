@@ -1,6 +1,8 @@
 package ike
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -70,8 +72,9 @@ func (e *Endpoint) establish(s *session, o *Outcome) *SA {
 		gone, old = slices.Clone(old), nil
 	}
 	e.byPeer[k] = append(slices.Clone(old), sa)
-	if e.perAddr[addr]++; e.perAddr[addr] > e.opts.Limits.SAsPerAddress && len(gone) == 0 {
-		gone = append(gone, e.oldest(addr))
+	e.byAddr[addr] = append(e.byAddr[addr], sa)
+	if here := e.byAddr[addr]; len(here) > e.opts.Limits.SAsPerAddress && len(gone) == 0 {
+		gone = append(gone, here[0])
 	}
 	closed := e.closed
 	_, met := e.contacted[addr]
@@ -114,14 +117,14 @@ func giveWay(list []*SA, n int) (gone, rest []*SA) {
 	return gone, rest
 }
 
-// oldest finds the first SA of an address; the caller holds e.mu.
-func (e *Endpoint) oldest(addr netip.Addr) (first *SA) {
-	for _, s := range e.sas {
-		if s.key.addr == addr && (first == nil || s.id < first.id) {
-			first = s
-		}
+// unlistSA takes an SA out of a list of them.
+func unlistSA[K comparable](m map[K][]*SA, k K, s *SA) {
+	list := slices.DeleteFunc(m[k], func(o *SA) bool { return o == s })
+	if len(list) == 0 {
+		delete(m, k)
+		return
 	}
-	return first
+	m[k] = list
 }
 
 // removeSA ends an SA; tell sends the peer a delete.
@@ -133,15 +136,8 @@ func (e *Endpoint) removeSA(s *SA, tell bool, why string) {
 		return
 	}
 	delete(e.sas, k)
-	if e.perAddr[s.key.addr]--; e.perAddr[s.key.addr] <= 0 {
-		delete(e.perAddr, s.key.addr)
-	}
-	list := slices.DeleteFunc(slices.Clone(e.byPeer[s.key]), func(o *SA) bool { return o == s })
-	if len(list) == 0 {
-		delete(e.byPeer, s.key)
-	} else {
-		e.byPeer[s.key] = list
-	}
+	unlistSA(e.byAddr, s.key.addr, s)
+	unlistSA(e.byPeer, s.key, s)
 	e.mu.Unlock()
 	if tell {
 		s.sendDelete()
@@ -180,17 +176,15 @@ func (e *Endpoint) reusable(remote netip.AddrPort, local netip.Addr) *SA {
 // minRemaining is the life that an SA must have left to be used again.
 const minRemaining = 5 * time.Second
 
-// SAs lists the live SAs with a peer's address (all for the zero Addr).
+// SAs lists the live SAs with a peer's address (all for the zero Addr), oldest first.
 func (e *Endpoint) SAs(peer netip.Addr) []*SA {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var out []*SA
-	for k, list := range e.byPeer {
-		if !peer.IsValid() || k.addr == peer {
-			out = append(out, list...)
-		}
+	if peer.IsValid() {
+		return slices.Clone(e.byAddr[peer])
 	}
-	slices.SortFunc(out, func(a, b *SA) int { return int(a.id) - int(b.id) })
+	out := slices.Collect(maps.Values(e.sas))
+	slices.SortFunc(out, func(a, b *SA) int { return cmp.Compare(a.id, b.id) })
 	return out
 }
 

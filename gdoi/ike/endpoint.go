@@ -56,8 +56,8 @@ type Endpoint struct {
 	unproved   *list.List                 // of half: no message 3 yet, oldest first
 	halfSource map[netip.Addr]int
 	sas        map[pair]*SA
-	byPeer     map[peerKey][]*SA  // oldest first
-	perAddr    map[netip.Addr]int // SAs
+	byPeer     map[peerKey][]*SA    // oldest first
+	byAddr     map[netip.Addr][]*SA // by the address of phase 1, oldest first
 	connecting map[connectKey]*attempt
 	contacted  map[netip.Addr]struct{} // had INITIAL-CONTACT from us
 	push       map[pair]func(Datagram)
@@ -89,7 +89,7 @@ func New(o Options) (*Endpoint, error) {
 		opts: o, rand: o.Rand, log: o.Log, quit: make(chan struct{}), jobs: newLanes(o.Limits.HalfOpen),
 		sources: newLimiter(o.Limits.NewPerSource, sourcesMost), notifies: newLimiter(o.Limits.NotifyPerSec, 1),
 		starting: map[isakmp.Cookie]*session{}, firsts: map[firstKey]*session{}, half: map[pair]*session{},
-		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{}, perAddr: map[netip.Addr]int{},
+		unproved: list.New(), halfSource: map[netip.Addr]int{}, sas: map[pair]*SA{}, byPeer: map[peerKey][]*SA{}, byAddr: map[netip.Addr][]*SA{},
 		connecting: map[connectKey]*attempt{}, contacted: map[netip.Addr]struct{}{}, push: map[pair]func(Datagram){},
 		nextID: firstConnID, peers: newPeering(),
 	}
@@ -213,7 +213,7 @@ func (e *Endpoint) HandlePush(ci, cr isakmp.Cookie, f func(Datagram)) (release f
 // SendPush sends a datagram that no SA of this endpoint protects (a rekey, or its
 // acknowledgement) from the local address, zero for the route's.
 func (e *Endpoint) SendPush(datagram []byte, local netip.Addr, remote netip.AddrPort) error {
-	c := e.conn(local, remote.Addr(), e.natted()(remote))
+	c := e.conn(local, remote.Addr(), e.natted(remote))
 	if c == nil {
 		return fmt.Errorf("no socket to reach %s", remote)
 	}

@@ -354,7 +354,7 @@ func Test_ike_02_TwoLiveSAs(t *testing.T) {
 		time.Sleep(400 * time.Second)
 		synctest.Wait()
 		k.mu.Lock()
-		left := len(k.sas) + len(k.byPeer) + len(k.half) + len(k.firsts) + len(k.halfSource) + k.unproved.Len()
+		left := len(k.sas) + len(k.byPeer) + len(k.byAddr) + len(k.half) + len(k.firsts) + len(k.halfSource) + k.unproved.Len()
 		k.mu.Unlock()
 		if left != 0 {
 			t.Errorf("%d table entries left", left)
@@ -811,7 +811,7 @@ func FuzzAuthenticatedPeer(f *testing.F) {
 		}
 		hash := sa.prot.hash(mid, rest)
 		body := append([]byte{first, 0, 0, byte(isakmp.GenericLen + len(hash))}, hash...)
-		ct, _ := seal(sa.prot.block, sa.prot.iv(mid), append(body, rest...))
+		ct, _ := seal(sa.prot.block, sa.prot.iv(mid), append(body, rest...), 0)
 		h := isakmp.Header{ICookie: sa.prot.ci, RCookie: sa.prot.cr, NextPayload: isakmp.PayloadHash, Version: isakmp.Version10,
 			Exchange: isakmp.Informational, Flags: isakmp.FlagEncrypted, MessageID: mid, Length: uint32(isakmp.HeaderLen + len(ct))}
 		if asPull {

@@ -40,6 +40,9 @@ func (s *SA) informAs(mid uint32, payloads ...isakmp.Payload) error {
 // Notify sends the peer an authenticated notification about this SA or an exchange
 // under it.
 func (s *SA) Notify(t isakmp.NotifyType, data []byte) error {
+	if t == isakmp.NotifyCOOP {
+		return s.Inform(t, data)
+	}
 	return s.inform(isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: s.cookiesSPI(), Type: t, Data: data}.Payload())
 }
 
@@ -55,6 +58,11 @@ func (e *Endpoint) informational(h isakmp.Header, b []byte, p path) {
 		return
 	case h.MessageID == 0:
 		e.drop(DropMIDZero)
+		return
+	}
+	if len(b) > smallInform && sa.floods(time.Now()) {
+		e.count.add(DropRateLimit)
+		e.publishFlood()
 		return
 	}
 	payloads, err := sa.prot.openHashed(h, b)

@@ -215,10 +215,8 @@ func (k *keeper) step(now time.Time) time.Duration {
 			k.missed(now, now.Sub(k.since) < settled)
 			k.since, k.proved = time.Time{}, false
 		}
-		for _, s := range all {
-			if left := k.notes[s].since.Add(patience).Sub(now); left > 0 {
-				return min(left, k.ask(s, now))
-			}
+		if wait := k.coming(all, up, now); wait > 0 {
+			return wait
 		}
 		return k.dial(now)
 	}
@@ -231,6 +229,9 @@ func (k *keeper) step(now time.Time) time.Duration {
 	newest := slices.MaxFunc(up, func(a, b *SA) int { return a.expires.Compare(b.expires) })
 	renew := k.notes[newest].renew.Sub(now)
 	if renew <= 0 || newest.worn() {
+		if wait := k.coming(all, up, now); wait > 0 {
+			return wait
+		}
 		return k.dial(now)
 	}
 	return min(renew, k.thin(up, now), idle)
@@ -260,6 +261,16 @@ func (k *keeper) look(now time.Time) (all, up []*SA) {
 	}
 	k.dialed = slices.DeleteFunc(k.dialed, func(s *SA) bool { return !slices.Contains(all, s) })
 	return all, up
+}
+
+// coming is how long to wait for an SA that the peer has just made, 0 if there is none.
+func (k *keeper) coming(all, up []*SA, now time.Time) time.Duration {
+	for _, s := range all {
+		if left := k.notes[s].since.Add(patience).Sub(now); left > 0 && !slices.Contains(up, s) {
+			return min(left, k.ask(s, now))
+		}
+	}
+	return 0
 }
 
 // ask has the peer show that it has an SA too, a second after it came, then each two.

@@ -399,6 +399,19 @@ func TestKeepStop(t *testing.T) {
 		again := &reports{t: t, start: time.Now(), state: map[*SA]bool{}} // another group with the same peer
 		stop := k.e[0].Keep(netip.AddrPortFrom(k.addr(1), 848), k.addr(0), again.f)
 		again.wait(1, 0)
+		calls := 0
+		var inside func()
+		begun := make(chan struct{})
+		inside = k.e[0].Keep(netip.AddrPortFrom(k.addr(1), 848), k.addr(0), func(*SA, bool) {
+			<-begun
+			calls++
+			inside()
+		})
+		close(begun)
+		synctest.Wait()
+		if calls != 2 {
+			t.Errorf("%d calls, want up and down", calls)
+		}
 		k.stop[0]()
 		synctest.Wait()
 		if k.r[0].up() != 0 || again.up() != 1 || !again.newest().Alive() {

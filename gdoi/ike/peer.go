@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"time"
 
 	"getvpn/gdoi/isakmp"
 )
@@ -106,6 +107,52 @@ func (w *midWindow) take(mid uint32) bool {
 	return true
 }
 
+// informing is what is remembered of a peer's messages.
+type informing struct {
+	mids   midWindow
+	rate   float64 // messages a second that we open
+	budget bucket
+}
+
+// Opening a message costs some microseconds, which registrations lack: peers may send
+// twenty thousand a second, somebody whom nobody keeps a hundred. Beyond that, what is
+// larger than smallInform is dropped unopened; R-U-THERE and deletes are smaller. Only
+// authentic messages count, once: nobody can use up another one's budget.
+const (
+	keptRate     = 20000.0
+	strangerRate = 100.0
+	smallInform  = 256
+)
+
+// left is the budget at the moment.
+func (i *informing) left(now time.Time) float64 {
+	return min(i.rate, i.budget.tokens+i.rate*now.Sub(i.budget.at).Seconds())
+}
+
+// floods tells whether the peer has used up its budget.
+func (s *SA) floods(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.informing != nil && s.informing.left(now) < 1
+}
+
+// informedBy notes an authentic message, false if it isn't new.
+func (s *SA) informedBy(mid uint32, rate float64, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.informing
+	if i == nil {
+		i = &informing{budget: bucket{rate, now}}
+		s.informing = i
+	}
+	if !i.mids.take(mid) {
+		return false
+	}
+	i.rate = rate
+	i.budget = bucket{max(0, i.left(now)-1), now}
+	return true
+}
+
 // peerNotify finds a message between key servers, which must be alone behind the HASH.
 func peerNotify(payloads []isakmp.Payload) (n isakmp.Notify, alone, ok bool) {
 	for _, p := range payloads {
@@ -121,10 +168,11 @@ func peerNotify(payloads []isakmp.Payload) (n isakmp.Notify, alone, ok bool) {
 
 // peerNotified takes a message of a key server whose HASH was right.
 func (e *Endpoint) peerNotified(s *SA, n isakmp.Notify, mid uint32, p path) {
-	s.mu.Lock()
-	fresh := s.peerMIDs.take(mid)
-	s.mu.Unlock()
-	if !fresh {
+	rate := strangerRate
+	if e.peers.keeps(s.key.addr) {
+		rate = keptRate
+	}
+	if !s.informedBy(mid, rate, time.Now()) {
 		e.drop(DropMIDReused)
 		return
 	}

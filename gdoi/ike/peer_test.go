@@ -75,6 +75,7 @@ func TestInformALot(t *testing.T) {
 			}
 			got++
 		})
+		defer k.Keep(netip.AddrPortFrom(netip.MustParseAddr(ksA), 848), netip.Addr{}, func(*SA, bool) {})()
 		synctest.Wait()
 		theirs := k.SAs(netip.Addr{})[0]
 		heap := func() int64 {
@@ -91,7 +92,7 @@ func TestInformALot(t *testing.T) {
 				if err := sa.Inform(isakmp.NotifyCOOP, data); err != nil {
 					t.Fatal(i, err)
 				}
-				if i%50 == 0 { // nobody keeps the peer: few may wait
+				if i%200 == 0 {
 					synctest.Wait()
 				}
 			}
@@ -199,6 +200,45 @@ func TestInform(t *testing.T) {
 		sa.Close()
 		if err := sa.Inform(isakmp.NotifyCOOP, nil); err == nil {
 			t.Error("under a dead SA")
+		}
+	})
+}
+
+// Who sends more than is good for registrations is dropped unopened, but for what is
+// small, R-U-THERE among it.
+func TestInformTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New(1)
+		g, k := endpoint(t, n, gm, pskConfig("k"), nil), endpoint(t, n, ks, pskConfig("k"), nil)
+		defer g.Close()
+		defer k.Close()
+		sa, err := g.Connect(t.Context(), ksPort(), ConnectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		k.HandlePeerNotify(func(*SA, []byte) { got++ })
+		inform := func(octets int) {
+			if err := sa.Inform(isakmp.NotifyCOOP, make([]byte, octets)); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		for range 300 {
+			inform(1000)
+		}
+		if d := k.Drops()[DropRateLimit]; got != strangerRate || d != 300-strangerRate {
+			t.Errorf("%d taken, %d dropped", got, d)
+		}
+		if !sa.Probe(t.Context(), 1, time.Second) {
+			t.Error("no answer to R-U-THERE")
+		}
+		time.Sleep(500 * time.Millisecond)
+		for range 100 {
+			inform(1000)
+		}
+		if got != strangerRate*3/2 {
+			t.Errorf("%d taken after half a second", got)
 		}
 	})
 }

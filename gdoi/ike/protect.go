@@ -39,17 +39,22 @@ func (p *protector) seal(t isakmp.ExchangeType, mid uint32, iv []byte, payloads 
 
 // sealMessage encrypts payloads under the header given.
 func sealMessage(b cipher.Block, h isakmp.Header, iv []byte, payloads []isakmp.Payload) (datagram, next []byte, err error) {
-	chain, err := isakmp.AppendChain(nil, payloads)
+	size := isakmp.HeaderLen + b.BlockSize()
+	for _, p := range payloads {
+		size += isakmp.GenericLen + len(p.Body)
+	}
+	datagram, err = isakmp.AppendChain(make([]byte, isakmp.HeaderLen, size), payloads)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encrypt: %w", err)
 	}
-	ct, next := seal(b, iv, chain)
-	h.NextPayload, h.Version, h.Flags = isakmp.FirstType(payloads), isakmp.Version10, isakmp.FlagEncrypted
-	h.Length = uint32(isakmp.HeaderLen + len(ct))
-	if h.Length > 65535 {
-		return nil, nil, fmt.Errorf("encrypt: message of %d octets doesn't fit a datagram", h.Length)
+	datagram, next = seal(b, iv, datagram, isakmp.HeaderLen)
+	if len(datagram) > 65535 {
+		return nil, nil, fmt.Errorf("encrypt: message of %d octets doesn't fit a datagram", len(datagram))
 	}
-	return append(h.AppendTo(make([]byte, 0, h.Length)), ct...), next, nil
+	h.NextPayload, h.Version, h.Flags = isakmp.FirstType(payloads), isakmp.Version10, isakmp.FlagEncrypted
+	h.Length = uint32(len(datagram))
+	h.AppendTo(datagram[:0])
+	return datagram, next, nil
 }
 
 // openMessage decrypts a datagram whose header was parsed; chain is the plaintext of

@@ -44,7 +44,7 @@ type SA struct {
 	greeting  bool           // INITIAL-CONTACT is due
 	confirmed bool           // the peer has the SA too
 	informed  countedMIDs    // of our messages to a key server
-	peerMIDs  midWindow      // of its messages to us
+	informing *informing     // its messages to us; nil before the first
 	watched   atomic.Bool    // periodic DPD is on
 }
 

@@ -11,17 +11,19 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
 // This file is the kernel's UDP as a PacketConn: it learns which local address was
-// asked (IP_PKTINFO) and answers from that one.
+// asked (IP_PKTINFO) and answers from that one. Reading is in udpinbox.go, sending to
+// many in udpbatch.go.
 
 type udpConn struct {
 	c     *net.UDPConn
 	local netip.AddrPort
 	v6    bool
-	oob   []byte
+	in    *inbox
 
 	stalls atomic.Uint64 // waits for room to send
 }
@@ -63,41 +65,11 @@ func listenUDP(local netip.AddrPort, control func(syscall.RawConn) error) (Packe
 		return nil, errors.Join(fmt.Errorf("receive buffer of %s: %w", local, err), c.Close())
 	}
 	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
-	return &udpConn{c: c, local: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), v6: v6, oob: make([]byte, 256)}, nil
+	return &udpConn{c: c, local: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), v6: v6, in: newInbox(ipv4.NewPacketConn(c).ReadBatch)}, nil
 }
 
 func (u *udpConn) LocalAddr() netip.AddrPort { return u.local }
 func (u *udpConn) Close() error              { return u.c.Close() }
-
-// Read isn't safe for concurrent use: one reader a socket.
-func (u *udpConn) Read(b []byte) (Datagram, error) {
-	n, oobn, _, remote, err := u.c.ReadMsgUDPAddrPort(b, u.oob)
-	if err != nil {
-		return Datagram{}, err
-	}
-	d := Datagram{Data: b[:n], Remote: netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()), Local: u.local}
-	if dst, ok := packetInfo(u.oob[:oobn]); ok {
-		d.Local = netip.AddrPortFrom(dst, u.local.Port())
-	}
-	return d, nil
-}
-
-// packetInfo finds the destination address of a datagram in its control messages.
-func packetInfo(oob []byte) (netip.Addr, bool) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	for _, m := range msgs {
-		switch {
-		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= 12:
-			return netip.AddrFrom4([4]byte(m.Data[8:12])), true // in_pktinfo.ipi_addr
-		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= 16:
-			return netip.AddrFrom16([16]byte(m.Data[:16])), true // in6_pktinfo.ipi6_addr
-		}
-	}
-	return netip.Addr{}, false
-}
 
 func (u *udpConn) Write(b []byte, local netip.Addr, remote netip.AddrPort) error {
 	var oob []byte

@@ -1,6 +1,9 @@
 package ike
 
 import (
+	"bytes"
+	"errors"
+	"net"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -45,6 +48,56 @@ func TestUDPAnswersFromTheAddressAsked(t *testing.T) {
 			t.Errorf("%d hooks", hooks)
 		}
 	}
+}
+
+// What came while nobody read comes out in order, octet for octet and each with its
+// sender, whether it fills a batch or not; then the socket's end.
+func TestUDPReadsBatches(t *testing.T) {
+	server, err := listenUDP(netip.MustParseAddrPort("127.0.0.1:0"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	var clients [2]PacketConn
+	for i := range clients {
+		if clients[i], err = listenUDP(netip.MustParseAddrPort("127.0.0.1:0"), nil); err != nil {
+			t.Fatal(err)
+		}
+		defer clients[i].Close()
+	}
+	buf := make([]byte, 65536)
+	sizes := []int{0, 1, 84, 1500, 9000, 65507}
+	for _, n := range []int{1, inboxSize - 1, inboxSize, 2*inboxSize + 3} {
+		sent := make([][]byte, n)
+		for i := range sent {
+			sent[i] = bytes.Repeat([]byte{byte(i + 1)}, sizes[i%len(sizes)])
+			if err := clients[i%2].Write(sent[i], netip.Addr{}, server.LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range sent {
+			d, err := server.Read(buf)
+			if err != nil || !bytes.Equal(d.Data, sent[i]) || d.Remote != clients[i%2].LocalAddr() || d.Local != server.LocalAddr() {
+				t.Fatalf("%d of %d: %d octets from %v to %v, %v", i, n, len(d.Data), d.Remote, d.Local, err)
+			}
+		}
+	}
+	server.Close()
+	if _, err := server.Read(buf); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// Control messages that say nothing of an address, or are cut off, are passed over.
+func FuzzPacketInfo(f *testing.F) {
+	f.Add(sourceInfo(netip.MustParseAddr("192.0.2.1"), false))
+	f.Add(sourceInfo(netip.MustParseAddr("2001:db8::1"), true))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if a, ok := packetInfo(b); ok != a.IsValid() {
+			t.Errorf("%v %v", a, ok)
+		}
+	})
 }
 
 // Whole endpoints on the kernel's sockets: bound to one address and to all, both

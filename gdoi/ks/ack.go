@@ -84,7 +84,8 @@ type ackBook struct {
 	passing atomic.Bool // acknowledgements are another key server's
 	drops   [ackDrops]atomic.Uint64
 	stray   atomic.Pointer[netip.Addr] // whose acknowledgement nobody asked for, last
-	arrived chan struct{}              // filled when something was noted since it was emptied
+	noted   atomic.Bool                // something was, since the actor began to look last
+	arrived chan struct{}              // tells the actor so, once
 }
 
 func newAckBook() *ackBook {
@@ -131,10 +132,18 @@ func (b *ackBook) handler(ord uint32, key gdoi.AckKey) func(ike.Datagram) {
 		default:
 			return // counted; shown with the next change
 		}
-		select {
-		case b.arrived <- struct{}{}:
-		default:
-		}
+		b.wake()
+	}
+}
+
+// wake tells the actor that something was noted.
+func (b *ackBook) wake() {
+	if b.noted.Load() || b.noted.Swap(true) {
+		return // the actor knows, and hasn't looked yet
+	}
+	select {
+	case b.arrived <- struct{}{}:
+	default:
 	}
 }
 
@@ -191,6 +200,7 @@ const (
 func (g *Group) acknowledged(now time.Time) {
 	g.folds = time.Time{}
 	g.folded = now
+	g.book.noted.Store(false) // before it looks: what is noted meanwhile wakes it again
 	g.passAcks(now)
 	end := g.ring.lastKey()
 	if g.roster.fold(func(m *member) { g.roster.lives(m, end) }) {

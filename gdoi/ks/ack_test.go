@@ -186,3 +186,41 @@ func TestAckSlotCountsOnce(t *testing.T) {
 		}
 	})
 }
+
+// Thousands of acknowledgements wake the actor once: until it looks, it knows.
+func TestAcknowledgementsWakeTheActorOnce(t *testing.T) {
+	b := newAckBook()
+	sa := gdoi.RekeySA{SPI: gdoi.KEKSPI{1, 15: 1}, Key: bytes.Repeat([]byte{7}, 16)}
+	key := sa.AckKey(gdoi.AckKEKSHA256)
+	take := b.handler(1, key)
+	answer := func(i int, seq uint32) {
+		a := gmAddr(i)
+		s := b.slot(a)
+		if s == nil {
+			s = &ackSlot{addr: a}
+			b.put(a, s)
+		}
+		s.sent.Store(stamp(1, seq))
+		take(ike.Datagram{Data: key.Seal(seq, isakmp.AddrID(a), sa.SPI), Remote: netip.AddrPortFrom(a, 848)})
+	}
+	for round := uint32(1); round <= 2; round++ {
+		answer(0, round)
+		select {
+		case <-b.arrived:
+		default:
+			t.Fatalf("round %d: nobody is told", round)
+		}
+		for i := 1; i < 100; i++ {
+			answer(i, round)
+		}
+		select {
+		case <-b.arrived:
+			t.Errorf("round %d: told again before it looked", round)
+		default:
+		}
+		if n := b.drops[ackTaken].Load(); n != uint64(100*round) {
+			t.Errorf("round %d: %d taken", round, n)
+		}
+		b.noted.Store(false) // as Group.acknowledged begins
+	}
+}

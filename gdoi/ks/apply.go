@@ -29,8 +29,7 @@ func (g *Group) Apply(next *Setup, effects config.Effects) error {
 }
 
 func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
-	if e.Restart || next.Group.Name != g.Name() || (next.Coop == nil) != (g.setup.Coop == nil) ||
-		next.Coop != nil && next.Coop.Self != g.setup.Coop.Self {
+	if e.Restart || next.Group.Name != g.Name() {
 		return errRestart
 	}
 	old, oldWant, oldLedger := g.setup, g.want, g.ledger
@@ -40,7 +39,7 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 		g.setup, g.want, g.ledger, g.ring = old, oldWant, oldLedger, was
 		return err
 	}
-	if e.Reregister && next.SIDBits != old.SIDBits || next.Coop != nil && !slices.Equal(next.Coop.SIDs, old.Coop.SIDs) {
+	if e.Reregister && next.SIDBits != old.SIDBits || !slices.Equal(next.Coop.ranges(), old.Coop.ranges()) {
 		g.ledger = nil
 	}
 	if g.ledger == nil && g.needsSIDs() {
@@ -53,6 +52,12 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 				return undo(err)
 			}
 		}
+	}
+	if !sameParty(old.Coop, next.Coop) {
+		if err := g.switchCoop(oldLedger, now); err != nil {
+			return undo(err)
+		}
+		was = g.ring
 	}
 	if done, err := g.applyCoop(old, now); err != nil {
 		return undo(err)

@@ -8,6 +8,7 @@ package ks
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
@@ -29,6 +30,14 @@ type CoopSetup struct {
 	// SIDs are the Sender IDs that this key server may give out.
 	SIDs     []coop.SIDRange
 	Software [3]uint8
+}
+
+// ranges are the Sender IDs that are given out; none: all.
+func (c *CoopSetup) ranges() []coop.SIDRange {
+	if c == nil {
+		return nil
+	}
+	return c.SIDs
 }
 
 // Peers is the way to other key servers: phase-1 SAs, which several groups share.
@@ -57,6 +66,7 @@ type cooperation struct {
 	owes    bool     // a new primary hasn't put keys in force yet
 	merging *merging
 	relay   chan relayed
+	stop    context.CancelFunc       // of what runs beside the actor
 	late    bool                     // a new primary must tell members that the pseudotime has stepped
 	ledgers map[netip.Addr]ledgerRow // of other key servers
 	reset   bool                     // an operator has reset the role of the primary
@@ -123,7 +133,7 @@ func (g *Group) openCoop(d *durable) error {
 		return err
 	}
 	c := &cooperation{m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}, zero: map[netip.Addr]model.CoopCounters{}, ledgers: map[netip.Addr]ledgerRow{},
-		relay: make(chan relayed, relayQueue)}
+		relay: make(chan relayed, relayQueue), stop: func() {}}
 	g.coop = c
 	g.book.passing.Store(true)
 	if d != nil && g.ring.active() {
@@ -145,7 +155,9 @@ func (g *Group) beginCoop() {
 		g.tellLedger(g.now())
 		g.retellMembers()
 		if g.s.o.Push != nil {
-			go g.relayer(g.ctx)
+			ctx, cancel := context.WithCancel(g.ctx)
+			c.stop = cancel
+			go g.relayer(ctx, c.relay)
 		}
 	}
 }
@@ -180,6 +192,8 @@ func (g *Group) endCoop() {
 		for _, stop := range c.keeps {
 			stop()
 		}
+		clear(c.keeps)
+		c.stop()
 	}
 }
 

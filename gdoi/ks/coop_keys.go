@@ -227,6 +227,11 @@ func (g *Group) recall(d *durable) error {
 	}
 	defer secret.Bytes(k.Blob).Zero()
 	k.Blob = slices.Clone(k.Blob)
+	if !d.Coop.Keys.Valid() {
+		if d.Coop.Keys, err = g.firstID(); err != nil {
+			return err
+		}
+	}
 	k.ID, c.keys = d.Coop.Keys, d.Coop.Keys
 	out, err := c.m.SetKeys(k, used, g.now())
 	if err != nil {

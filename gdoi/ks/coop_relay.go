@@ -70,12 +70,12 @@ func (g *Group) relayThis(r coop.RelayThis) {
 }
 
 // relayer sends what is to be passed on, beside the actor.
-func (g *Group) relayer(ctx context.Context) {
+func (g *Group) relayer(ctx context.Context, box <-chan relayed) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case x := <-g.coop.relay:
+		case x := <-box:
 			for len(x.to) > 0 {
 				n := 0
 				var batch []netip.AddrPort
@@ -150,8 +150,5 @@ func (g *Group) acksArrived(r coop.AcksArrived) {
 			g.book.drops[s.take(stamp(k.ord, r.Seq))].Add(1)
 		}
 	}
-	select {
-	case g.book.arrived <- struct{}{}:
-	default:
-	}
+	g.book.wake()
 }

@@ -132,9 +132,7 @@ func (g *Group) openLedger() error {
 func (g *Group) ledgerStore() LedgerStore {
 	o := &g.s.o
 	s := LedgerStore{Files: o.Files, Path: LedgerPath(o.Dir, g.Name()), Machine: o.Machine, Moment: o.Moment, Rand: o.Rand}
-	if c := g.setup.Coop; c != nil {
-		s.Ranges = c.SIDs
-	}
+	s.Ranges = g.setup.Coop.ranges()
 	if o.Marks != "" {
 		s.Mark = LedgerPath(o.Marks, g.Name())
 	}

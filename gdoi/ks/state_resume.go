@@ -75,8 +75,14 @@ func (g *Group) resume() (*durable, error) {
 			k.seq.skip(uint32(min(away/time.Second, restoredSkip)))
 		}
 	}
-	if g.setup.Coop == nil {
+	switch shared := d.Coop.Keys.Valid(); {
+	case g.setup.Coop == nil && shared:
+		g.aloneWith()
+		g.roster.remove(func(m *member) bool { return m.origin.IsValid() })
+	case g.setup.Coop == nil:
 		g.owed = g.owes(&d, now)
+	case !shared && d.counted():
+		g.outside(sharedLedger{})
 	}
 	g.note(event.KSStateRestored{Group: g.Name(), Members: g.roster.len(), Away: away.Round(time.Second).String()})
 	return &d, nil

@@ -50,6 +50,11 @@ func (g *Group) view(ring *keyring) *view {
 // offer is the view at a moment.
 func (v *view) offer(now time.Time, pseudo time.Duration) *policy.Offer {
 	o := &policy.Offer{Activation: v.activate, Deactivation: v.linger}
+	aces := 0
+	for _, e := range v.entries {
+		aces += len(e.ACEs)
+	}
+	o.Entries = make([]policy.Entry, 0, aces) // each registration makes an offer
 	for i, e := range v.entries {
 		var spis []uint32
 		for _, t := range v.teks[i] {
