@@ -51,6 +51,7 @@ type Peers interface {
 
 // cooperation is a group among others.
 type cooperation struct {
+	self  netip.Addr
 	m     *coop.Machine
 	box   *peerBox
 	keeps map[netip.Addr]func()
@@ -132,9 +133,10 @@ func (g *Group) openCoop(d *durable) error {
 	if err != nil {
 		return err
 	}
-	c := &cooperation{m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}, zero: map[netip.Addr]model.CoopCounters{}, ledgers: map[netip.Addr]ledgerRow{},
+	c := &cooperation{self: g.setup.Coop.Self, m: m, box: newPeerBox(), keeps: map[netip.Addr]func(){}, began: out, refused: map[coop.Reason]uint64{}, zero: map[netip.Addr]model.CoopCounters{}, ledgers: map[netip.Addr]ledgerRow{},
 		relay: make(chan relayed, relayQueue), stop: func() {}}
 	g.coop = c
+	g.inbox.Store(c.box)
 	g.book.passing.Store(true)
 	if d != nil && g.ring.active() {
 		return g.recall(d)
@@ -172,7 +174,7 @@ func (g *Group) keepPeers() {
 	for _, p := range c.m.View().Peers {
 		want[p.Addr] = true
 		if a := p.Addr; c.keeps[a] == nil {
-			c.keeps[a] = g.s.o.Peers.Keep(a, g.setup.Coop.Self, func(id uint64, up bool) {
+			c.keeps[a] = g.s.o.Peers.Keep(a, g.coop.self, func(id uint64, up bool) {
 				c.box.put(peerMail{peer: a, session: id, up: up})
 			})
 		}
@@ -260,7 +262,7 @@ func (g *Group) cooperate(out coop.Output) {
 		if g.s.o.Peers == nil {
 			return
 		}
-		if err := g.s.o.Peers.Inform(x.To, g.setup.Coop.Self, x.Data); err != nil {
+		if err := g.s.o.Peers.Inform(x.To, g.coop.self, x.Data); err != nil {
 			g.s.o.Log.Debug("message to a key server", "group", g.Name(), "peer", x.To, "error", err)
 		}
 	}
@@ -274,7 +276,7 @@ func (g *Group) saveCoop() error {
 		c.unsaved = false
 		return nil
 	}
-	if !c.unsaved && c.digest(g.setup.Coop.Self) == c.kept {
+	if !c.unsaved && c.digest() == c.kept {
 		return nil
 	}
 	return g.save()
@@ -282,10 +284,10 @@ func (g *Group) saveCoop() error {
 
 // digest is of all that a restart must find again of numbers. Our own base isn't: what
 // was reserved stands for it.
-func (c *cooperation) digest(self netip.Addr) [32]byte {
+func (c *cooperation) digest() [32]byte {
 	h := sha256.New()
 	for _, k := range c.m.Numbers() {
-		if k.Holders[0] == self {
+		if k.Holders[0] == c.self {
 			k.Base = 0
 		}
 		fmt.Fprintf(h, "%x %d %v %v\n", k.SPI, k.Base, k.Holders, k.Void)

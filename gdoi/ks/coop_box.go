@@ -72,11 +72,15 @@ func (s *Server) HandlePeer(peer netip.Addr, session uint64, data []byte) {
 	s.mu.Lock()
 	g := s.groups[string(id)]
 	s.mu.Unlock()
-	if g == nil || g.coop == nil {
+	var box *peerBox
+	if g != nil {
+		box = g.inbox.Load()
+	}
+	if box == nil {
 		s.refusePeer(&coop.Error{Reason: coop.WrongGroup})
 		return
 	}
-	g.coop.box.put(peerMail{peer: peer, session: session, data: data})
+	box.put(peerMail{peer: peer, session: session, data: data})
 }
 
 func (s *Server) refusePeer(err error) {

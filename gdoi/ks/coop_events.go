@@ -19,7 +19,7 @@ const unknownStep = 10 * time.Second
 
 // tellResult emits the event of a result, if it has one.
 func (g *Group) tellResult(r coop.Result) {
-	name, self := g.Name(), g.setup.Coop.Self
+	name, self := g.Name(), g.coop.self
 	switch r := r.(type) {
 	case coop.RoleChanged:
 		primary := g.coop.m.View().Primary
@@ -111,9 +111,9 @@ func (g *Group) refusedPeer(peer netip.Addr, err error) {
 	}
 	c.strange = now
 	if e.Reason == coop.Unconfigured {
-		g.note(event.CoopUnauthorized{Peer: peer, Group: g.Name(), Local: g.setup.Coop.Self})
+		g.note(event.CoopUnauthorized{Peer: peer, Group: g.Name(), Local: g.coop.self})
 	} else {
-		g.note(event.CoopVersionMismatch{Group: g.Name(), Local: g.setup.Coop.Self, Peer: peer})
+		g.note(event.CoopVersionMismatch{Group: g.Name(), Local: g.coop.self, Peer: peer})
 	}
 }
 

@@ -152,7 +152,7 @@ func (g *Group) takeRow(origin, a netip.Addr, row *sharedRow, now time.Time) {
 	m := g.roster.join(a, row.Alt, row.Registered)
 	m.origin, m.nat, m.path, m.spi = origin, row.NAT, row.Path, row.KEK
 	m.gen = row.Generation
-	m.local = g.setup.Coop.Self
+	m.local = g.coop.self
 	m.row.Identity, m.row.Version = row.Identity, row.Version
 	m.row.Registered, m.row.LastPull, m.row.Registrations, m.row.SIDs = row.Registered, row.LastPull, row.Registrations, slices.Clone(row.SIDs)
 	m.holds, m.learns, m.silent, m.asked = 0, 0, 0, 0

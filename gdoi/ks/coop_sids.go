@@ -106,7 +106,7 @@ func (g *Group) tellLedger(now time.Time) {
 		return
 	}
 	stamp := uint64(max(0, g.s.time.Wall(now).UnixMilli()))
-	g.cooperate(g.coop.m.PutMembers([]coop.Member{{Addr: g.setup.Coop.Self, Stamp: stamp, Blob: b}}, now))
+	g.cooperate(g.coop.m.PutMembers([]coop.Member{{Addr: g.coop.self, Stamp: stamp, Blob: b}}, now))
 }
 
 // takeLedger takes what another key server makes known of its own.

@@ -54,7 +54,7 @@ func (g *Group) firstID() (coop.KeysID, error) {
 	if _, err := io.ReadFull(g.s.o.Rand, b[:]); err != nil {
 		return coop.KeysID{}, fmt.Errorf("ks: %w", err)
 	}
-	return coop.KeysID{Maker: g.setup.Coop.Self, Epoch: 1<<16 | uint64(binary.BigEndian.Uint16(b[:])), Version: 1}, nil
+	return coop.KeysID{Maker: g.coop.self, Epoch: 1<<16 | uint64(binary.BigEndian.Uint16(b[:])), Version: 1}, nil
 }
 
 // closeCoop ends cooperation: the group is ours alone from now on. Others may go on under
@@ -64,6 +64,7 @@ func (g *Group) closeCoop(now time.Time) {
 	led := g.leads()
 	g.endCoop()
 	g.coop = nil
+	g.inbox.Store(nil)
 	g.book.passing.Store(false)
 	g.roster.remove(func(m *member) bool { return m.origin.IsValid() })
 	if !led {

@@ -50,8 +50,8 @@ func TestTwoKeyServersServeOneGroup(t *testing.T) {
 			t.Errorf("rings %x %x and %x %x after an hour", teks, kek, t2, k2)
 		}
 		for i, m := range l.gms {
-			if len(m.numbers()) == 0 || !slices.Equal(m.spis(), teks) || len(m.bad) > 0 {
-				t.Errorf("member %d took rekeys %v, has %x of %x, %v", i, m.numbers(), m.spis(), teks, m.bad)
+			if len(m.numbers()) == 0 || !slices.Equal(m.spis(), teks) || len(m.faults()) > 0 {
+				t.Errorf("member %d took rekeys %v, has %x of %x, %v", i, m.numbers(), m.spis(), teks, m.faults())
 			}
 		}
 		if n := len(b.air.sent); n > 0 {
@@ -94,10 +94,10 @@ func TestSecondaryTakesOver(t *testing.T) {
 		}
 		for i, m := range l.gms {
 			n := m.numbers()
-			if len(n) == 0 || n[0] != used || n[len(n)-1] < used+10 || !slices.Equal(m.spis(), teks) || len(m.bad) > 0 {
-				t.Errorf("member %d took rekeys %v (%d was the last), has %x of %x, %v", i, n, used, m.spis(), teks, m.bad)
+			if len(n) == 0 || n[0] != used || n[len(n)-1] < used+10 || !slices.Equal(m.spis(), teks) || len(m.faults()) > 0 {
+				t.Errorf("member %d took rekeys %v (%d was the last), has %x of %x, %v", i, n, used, m.spis(), teks, m.faults())
 			}
-			if len(m.keks) != 1 || m.keks[0].SPI != kek {
+			if m.kek() != kek {
 				t.Errorf("member %d doesn't have the new KEK alone", i)
 			}
 		}
@@ -109,8 +109,8 @@ func TestSecondaryTakesOver(t *testing.T) {
 		after(2 * time.Hour)
 		teks, _ = b.ring()
 		for i, m := range l.gms {
-			if !slices.Equal(m.spis(), teks) || len(m.bad) > 0 {
-				t.Errorf("member %d has %x of %x two hours later, %v", i, m.spis(), teks, m.bad)
+			if !slices.Equal(m.spis(), teks) || len(m.faults()) > 0 {
+				t.Errorf("member %d has %x of %x two hours later, %v", i, m.spis(), teks, m.faults())
 			}
 		}
 	})
@@ -152,7 +152,9 @@ func TestSplitAndMerge(t *testing.T) {
 			if !subset(want, m.spis()) {
 				t.Errorf("member %d has %x, its side %x", i, m.spis(), want)
 			}
+			m.mu.Lock()
 			m.rekeys = nil
+			m.mu.Unlock()
 		}
 		l.apart(0, 0, 0, 0)
 		met := time.Now()
@@ -188,10 +190,10 @@ func TestSplitAndMerge(t *testing.T) {
 			}
 		}
 		for i, m := range l.gms {
-			if len(m.bad) > 0 || !subset(teks, m.spis()) || len(m.keks) != 1 || m.keks[0].SPI != kek {
-				t.Errorf("member %d has %x of %x, %d KEKs, %v", i, m.spis(), teks, len(m.keks), m.bad)
+			if len(m.faults()) > 0 || !subset(teks, m.spis()) || m.kek() != kek {
+				t.Errorf("member %d has %x of %x, KEK %x, %v", i, m.spis(), teks, m.kek(), m.faults())
 			}
-			r := m.rekeys[0]
+			r := m.first()
 			if r.Offer.Activation < 5*time.Second {
 				t.Errorf("member %d: activation after %v", i, r.Offer.Activation)
 			}
@@ -210,8 +212,8 @@ func TestSplitAndMerge(t *testing.T) {
 		after(3 * time.Hour)
 		teks, _ = a.ring()
 		for i, m := range l.gms {
-			if !slices.Equal(m.spis(), teks) || len(m.bad) > 0 {
-				t.Errorf("member %d has %x of %x three hours later, %v", i, m.spis(), teks, m.bad)
+			if !slices.Equal(m.spis(), teks) || len(m.faults()) > 0 {
+				t.Errorf("member %d has %x of %x three hours later, %v", i, m.spis(), teks, m.faults())
 			}
 		}
 	})
@@ -382,8 +384,8 @@ func TestPrimaryDiesInTheMiddleOfARekey(t *testing.T) {
 					common++
 				}
 			}
-			if len(m.bad) > 0 || len(s) < 2 {
-				t.Fatalf("member %d has %x, %v", i, s, m.bad)
+			if len(m.faults()) > 0 || len(s) < 2 {
+				t.Fatalf("member %d has %x, %v", i, s, m.faults())
 			}
 		}
 		if common == 0 || len(some) != common+1 {

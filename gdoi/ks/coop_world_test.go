@@ -16,6 +16,7 @@ import (
 	"getvpn/gdoi/coop"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
+	"getvpn/gdoi/policy"
 	"getvpn/internal/clock"
 	"getvpn/internal/secret"
 	"getvpn/model"
@@ -154,7 +155,7 @@ func (l *league) split(part ...int) {
 		for j := range i {
 			if part[i] != part[j] {
 				time.AfterFunc(10*time.Second, func() {
-					if l.part[i] != l.part[j] {
+					if l.parted(i, j) {
 						l.cut(i, j)
 					}
 				})
@@ -162,6 +163,12 @@ func (l *league) split(part ...int) {
 		}
 	}
 	l.connectAll()
+}
+
+func (l *league) parted(i, j int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.part[i] != l.part[j]
 }
 
 func newLeague(t *testing.T, n int, setup func(i int, s *Setup)) *league {
@@ -351,6 +358,14 @@ func (s *server) events() map[string]int {
 	}
 }
 
+// model is what is shown.
+func (s *server) model() model.KSGroup {
+	synctest.Wait()
+	return s.store.Load().KeyServers[0]
+}
+
+func gmPath(i int) netip.AddrPort { return netip.AddrPortFrom(gmAddr(i), rekeyPort) }
+
 // in runs f in the actor.
 func (s *server) in(f func(g *Group)) { s.g.do(func() { f(s.g) }) }
 
@@ -375,4 +390,28 @@ func among(t *testing.T, n int, setup func(int, *Setup), f func(t *testing.T, l 
 	t.Helper()
 	testSigner()
 	synctest.Test(t, func(t *testing.T) { f(t, newLeague(t, n, setup)) })
+}
+
+// faults are messages that a member could not take.
+func (m *fakeMember) faults() []error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.bad)
+}
+
+// kek is the KEK that a member holds; zero: none, or more than one.
+func (m *fakeMember) kek() (spi [16]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.keks) == 1 {
+		spi = m.keks[0].SPI
+	}
+	return spi
+}
+
+// first is the first rekey that a member took since it was asked to forget them.
+func (m *fakeMember) first() *policy.Rekey {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rekeys[0]
 }

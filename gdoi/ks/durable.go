@@ -257,7 +257,7 @@ func (g *Group) save() error {
 	}
 	g.dirty, g.saving = time.Time{}, time.Since(start)
 	if c := g.coop; c != nil {
-		c.unsaved, c.kept = false, c.digest(g.setup.Coop.Self)
+		c.unsaved, c.kept = false, c.digest()
 	}
 	return nil
 }

@@ -21,14 +21,15 @@ import (
 
 // Group is a group at its key server.
 type Group struct {
-	s    *Server
-	box  chan mail
-	ask  chan func()   // from our own side: never dropped
-	kick chan struct{} // look at the clock again
-	done chan struct{}
-	lost atomic.Uint64 // mails that didn't fit
-	shed atomic.Uint64 // first messages that were held back so that others can finish
-	book *ackBook
+	s     *Server
+	box   chan mail
+	ask   chan func()   // from our own side: never dropped
+	kick  chan struct{} // look at the clock again
+	done  chan struct{}
+	lost  atomic.Uint64 // mails that didn't fit
+	shed  atomic.Uint64 // first messages that were held back so that others can finish
+	book  *ackBook
+	inbox atomic.Pointer[peerBox] // messages of other key servers; nil: there are none
 
 	// Below: the actor's own.
 	ctx     context.Context // of Run
