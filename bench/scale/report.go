@@ -130,11 +130,21 @@ func failures(w io.Writer, failed map[string]int) {
 		fmt.Fprintf(w, "  no attempt failed\n")
 		return
 	}
+	fmt.Fprintf(w, "  attempts that failed and were repeated: %s\n", tally(failed))
+}
+
+// tally lists counts by name.
+func tally[N int | uint64](counts map[string]N) string {
 	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(failed)) {
-		parts = append(parts, fmt.Sprintf("%s %d", k, failed[k]))
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
+		if counts[k] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", k, counts[k]))
+		}
 	}
-	fmt.Fprintf(w, "  attempts that failed and were repeated: %s\n", strings.Join(parts, ", "))
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
 }
 
 type crowdReport struct {
@@ -152,4 +162,12 @@ func (r crowdReport) print(w io.Writer) {
 	fmt.Fprintf(w, "  done before the %v mark: %d of %d: %s\n", mark, a.InTime, r.o.members, verdict(a.InTime == r.o.members))
 	fmt.Fprintf(w, "  CPU: key server %.1f s, members %.1f s\n", r.cost.ks.Seconds(), r.cost.gm.Seconds())
 	failures(w, a.Failed)
+	refused := maps.Clone(r.counts.Rejected)
+	if refused == nil {
+		refused = map[string]uint64{}
+	}
+	for reason, n := range r.counts.Drops {
+		refused[reason] += n
+	}
+	fmt.Fprintf(w, "  datagrams and registrations that the key server dropped since its start: %s\n", tally(refused))
 }

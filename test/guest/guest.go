@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,7 +120,12 @@ func (g *Guest) lastWords() string {
 		return fmt.Sprintf("%s; no console: %v", state, err)
 	}
 	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(console), "\r", "")), "\n")
-	return fmt.Sprintf("%s; the console's end:\n%s", state, strings.Join(lines[max(0, len(lines)-consoleLines):], "\n"))
+	from := max(0, len(lines)-consoleLines)
+	// What is printed at a panic may be long: its first line says why.
+	if i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "Kernel panic") }); i >= 0 {
+		from = min(from, i)
+	}
+	return fmt.Sprintf("%s; the console's end:\n%s", state, strings.Join(lines[from:], "\n"))
 }
 
 var status = regexp.MustCompile(`status=(\d+)\s*$`)
