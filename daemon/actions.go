@@ -116,7 +116,13 @@ func (d *Daemon) Act(a cli.Action, by cli.Caller) error {
 		each((*ks.Group).Clear)
 	case cli.ActClearMembers:
 		only = need(len(servers), "key server")
-		each(func(g *ks.Group) error { g.ClearMembers(a.Now); return nil })
+		each(func(g *ks.Group) error { return g.ClearMembers(a.Now) })
+	case cli.ActClearCoopRole:
+		only = need(len(servers), "key server")
+		each((*ks.Group).ClearRole)
+	case cli.ActClearCoopCounters:
+		only = need(len(servers), "key server")
+		each((*ks.Group).ClearCoopCounters)
 	case cli.ActClearPolicy:
 		only = need(len(servers), "key server")
 		each((*ks.Group).ClearPolicy)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -51,7 +52,8 @@ type Options struct {
 	joiner    gm.Joiner   // nil with another plane
 	// Reads the machine's clocks; nil with another plane: none, and no end is trusted.
 	moment func() clock.Moment
-	marks  string // directory that ends with the boot; "": beside the control socket
+	marks  string     // directory that ends with the boot; "": beside the control socket
+	bus    *event.Bus // nil: its own
 	// Tells of restores, suspends and set clocks until ctx ends; nil with another plane.
 	watch func(ctx context.Context, log *slog.Logger, to reports)
 }
@@ -187,7 +189,7 @@ func Start(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{random: machine.NewRandom(rand.Reader), state: &ks.State{}, lock: lock, o: o, log: o.Log, bus: event.NewBus(), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
+	d := &Daemon{random: machine.NewRandom(rand.Reader), state: &ks.State{}, lock: lock, o: o, log: o.Log, bus: cmp.Or(o.bus, event.NewBus()), store: model.NewStore(model.Snapshot{Boot: time.Now(), At: time.Now(), Hostname: c.Hostname}),
 		signers: map[string]*ks.Signer{}, groups: map[string]*ksRun{}, members: map[string]*gmRun{}, joins: gm.Memberships{},
 		last: changed{cli.Caller{User: "root", Source: "startup"}, time.Now()}}
 	d.tracks = newTrackers(d.o.trackDir(), o.TrackHook, d.log)
@@ -360,8 +362,9 @@ func (d *Daemon) openEndpoint(p *plan) error {
 		return err
 	}
 	d.srv = ks.NewServer(ks.Options{Store: d.store, Events: d.bus, Log: d.log, Rand: d.random, Files: ks.Disk{},
-		Dir: d.o.StateDir, Marks: d.marks(), Machine: ks.MachineGeneration(), Moment: d.o.moment, Clock: d.o.clock, Push: ep, State: d.state})
+		Dir: d.o.StateDir, Marks: d.marks(), Machine: ks.MachineGeneration(), Moment: d.o.moment, Clock: d.o.clock, Push: ep, State: d.state, Peers: ks.NewEndpointPeers(ep)})
 	ep.HandlePull(d.srv.HandlePull)
+	ep.HandlePeerNotify(d.srv.HandlePeerNotify)
 	d.puller = gm.NewEndpointPuller(ep, d.random)
 	return nil
 }

@@ -204,12 +204,14 @@ func (n *simNode) write(conf string) {
 // start brings the daemon up, on the state that an earlier one left.
 func (n *simNode) start() {
 	n.l.t.Helper()
-	d, err := Start(n.options())
+	o := n.options()
+	o.bus = event.NewBus()
+	sub := o.bus.Subscribe("simulation", 1<<16) // from the first event on
+	d, err := Start(o)
 	if err != nil {
 		n.l.t.Fatalf("%s: %v\n%s", n.name, err, n.out)
 	}
 	n.d = d
-	sub := d.bus.Subscribe("simulation", 1<<16)
 	go func() {
 		for r := range sub.C() {
 			n.mu.Lock()

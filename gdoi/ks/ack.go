@@ -60,24 +60,28 @@ func (s *ackSlot) take(st uint64) ackDrop {
 type ackDrop uint8
 
 const (
-	ackTaken ackDrop = iota
+	ackTaken  ackDrop = iota
+	ackPassed         // to the primary
 	ackDuplicate
 	ackUnsolicited // nothing was sent to the member, or it is none any more
 	ackOtherID     // names somebody else
 	ackBadHash
 	ackMalformed
+	ackNotPassed // too many wait for the primary
 	ackDrops
 )
 
 func (d ackDrop) String() string {
-	return [...]string{"taken", "ack-duplicate", "ack-unsolicited", "ack-wrong-identity", "ack-bad-hash", "ack-malformed"}[d]
+	return [...]string{"taken", "passed", "ack-duplicate", "ack-unsolicited", "ack-wrong-identity", "ack-bad-hash", "ack-malformed", "ack-not-passed"}[d]
 }
 
 // ackBook is a group's slots and counters, shared with the endpoint's goroutines.
 type ackBook struct {
-	mu    sync.RWMutex
-	slots map[netip.Addr]*ackSlot
+	mu     sync.RWMutex
+	slots  map[netip.Addr]*ackSlot
+	passed []passedAck // for the primary, at a secondary
 
+	passing atomic.Bool // acknowledgements are another key server's
 	drops   [ackDrops]atomic.Uint64
 	stray   atomic.Pointer[netip.Addr] // whose acknowledgement nobody asked for, last
 	noted   atomic.Bool                // something was, since the actor began to look last
@@ -124,17 +128,22 @@ func (b *ackBook) handler(ord uint32, key gdoi.AckKey) func(ike.Datagram) {
 		case ackUnsolicited:
 			a := d.Remote.Addr().Unmap()
 			b.stray.Store(&a)
-		case ackTaken:
+		case ackTaken, ackPassed:
 		default:
 			return // counted; shown with the next change
 		}
-		if b.noted.Load() || b.noted.Swap(true) {
-			return // the actor knows, and hasn't looked yet
-		}
-		select {
-		case b.arrived <- struct{}{}:
-		default:
-		}
+		b.wake()
+	}
+}
+
+// wake tells the actor that something was noted.
+func (b *ackBook) wake() {
+	if b.noted.Load() || b.noted.Swap(true) {
+		return // the actor knows, and hasn't looked yet
+	}
+	select {
+	case b.arrived <- struct{}{}:
+	default:
 	}
 }
 
@@ -153,6 +162,9 @@ func (b *ackBook) judge(ord uint32, key gdoi.AckKey, d ike.Datagram) ackDrop {
 	}
 	if a, ok := idAddr(id); !ok || a != s.addr && a != s.alt {
 		return ackOtherID
+	}
+	if b.passing.Load() {
+		return b.pass(s, stamp(ord, seq))
 	}
 	return s.take(stamp(ord, seq))
 }
@@ -189,6 +201,7 @@ func (g *Group) acknowledged(now time.Time) {
 	g.folds = time.Time{}
 	g.folded = now
 	g.book.noted.Store(false) // before it looks: what is noted meanwhile wakes it again
+	g.passAcks(now)
 	end := g.ring.lastKey()
 	if g.roster.fold(func(m *member) { g.roster.lives(m, end) }) {
 		g.note()

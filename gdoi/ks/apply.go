@@ -19,7 +19,13 @@ var errRestart = errors.New("ks: the group must begin anew for this change")
 // Apply puts next in force. A change with effects.Restart isn't one: such a group is
 // removed and added. On error the old setup stays in force.
 func (g *Group) Apply(next *Setup, effects config.Effects) error {
-	return g.call(func() error { return g.apply(next, effects, g.now()) })
+	return g.call(func() error {
+		err := g.apply(next, effects, g.now())
+		if err == nil {
+			g.listLedgers(g.now())
+		}
+		return err
+	})
 }
 
 func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
@@ -33,7 +39,7 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 		g.setup, g.want, g.ledger, g.ring = old, oldWant, oldLedger, was
 		return err
 	}
-	if e.Reregister && next.SIDBits != old.SIDBits {
+	if e.Reregister && next.SIDBits != old.SIDBits || !slices.Equal(next.Coop.ranges(), old.Coop.ranges()) {
 		g.ledger = nil
 	}
 	if g.ledger == nil && g.needsSIDs() {
@@ -41,11 +47,22 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 			return undo(err)
 		}
 		// No TEK of these keys was in a counter mode: no number was given out under them.
-		if was.active() && !e.Reregister {
+		if was.active() && !e.Reregister && g.coop == nil {
 			if err := g.ledger.Reset(was.gen); err != nil {
 				return undo(err)
 			}
 		}
+	}
+	if !sameParty(old.Coop, next.Coop) {
+		if err := g.switchCoop(oldLedger, now); err != nil {
+			return undo(err)
+		}
+		was = g.ring
+	}
+	if done, err := g.applyCoop(old, now); err != nil {
+		return undo(err)
+	} else if done {
+		return nil
 	}
 	g.pending = nil
 	if !was.active() {

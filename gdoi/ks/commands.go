@@ -18,6 +18,8 @@ func (g *Group) Rekey(replace, now bool) error {
 	return g.call(func() error {
 		t := g.now()
 		switch {
+		case !g.leads():
+			return errNotPrimary
 		case !g.ring.active():
 			return errNoKeys
 		case g.setup.Rekey == nil || g.ring.kek == nil:
@@ -43,18 +45,21 @@ func (g *Group) everyTEK() []int {
 // register again, with jitter, for new keys. Without now their TEKs live on for a
 // while (policy.Shortened), so that traffic goes on while they come back; with now
 // they delete them at once.
-func (g *Group) ClearMembers(now bool) {
-	g.do(func() {
+func (g *Group) ClearMembers(now bool) error {
+	return g.call(func() error {
 		t := g.now()
+		if err := g.primaryOnly(); err != nil {
+			return err
+		}
 		if !g.ring.active() {
 			g.dismiss()
-			return
+			return nil
 		}
 		ring := g.ring.clone()
 		for i := range ring.teks {
 			if err := ring.renew(i, t); err != nil {
 				g.failed(t, err)
-				return
+				return err
 			}
 			if now {
 				ring.replace(i)
@@ -64,14 +69,15 @@ func (g *Group) ClearMembers(now bool) {
 		}
 		if err := ring.renewKEK(t); err != nil {
 			g.failed(t, err)
-			return
+			return err
 		}
 		del := gdoi.Delete{AllKEKs: true, AllTEKs: now}
 		if err := g.farewell(ring, del, t); err != nil {
 			g.failed(t, err)
-			return
+			return err
 		}
 		g.note(event.KSReinitFinish{Group: g.Name()})
+		return nil
 	})
 }
 
@@ -90,7 +96,7 @@ func (g *Group) farewell(ring *keyring, del gdoi.Delete, now time.Time) error {
 // dismissWith empties the list and tells who was on it to delete.
 func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
 	if top != nil && g.s.o.Push != nil && g.roster.len() > 0 {
-		g.start(&round{del: del, top: top.ord, targets: g.roster.all()}, now)
+		g.start(&round{del: del, top: g.topmost(top), targets: g.roster.all()}, now)
 		if l := g.keks[top.ord]; l != nil {
 			n, every, _ := g.repeats()
 			if t := now.Add(time.Duration(n+1)*every + ackWait + kekGrace); t.Before(l.until) {
@@ -114,6 +120,9 @@ func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
 // old ones deleted; the member list stays.
 func (g *Group) ClearPolicy() error {
 	return g.call(func() error {
+		if err := g.primaryOnly(); err != nil {
+			return err
+		}
 		if !g.ring.active() {
 			return errNoKeys
 		}
@@ -139,6 +148,9 @@ func (g *Group) ClearPolicy() error {
 func (g *Group) Clear() error {
 	return g.call(func() error {
 		now := g.now()
+		if g.coop != nil {
+			return g.clearCoop(now)
+		}
 		g.setup = g.want
 		g.abandon()
 		g.ring, g.pending = g.emptyRing(), nil
@@ -189,7 +201,7 @@ func (g *Group) ClearReplay() error {
 func (g *Group) Retire() {
 	var j *job
 	g.do(func() {
-		if g.rekeying() {
+		if g.rekeying() && !g.others() {
 			g.dismissWith(g.ring.kek, gdoi.Delete{AllKEKs: true}, g.now())
 			j = g.job
 		}

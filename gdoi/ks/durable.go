@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"getvpn/gdoi"
+	"getvpn/gdoi/coop"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
 	"getvpn/model"
@@ -46,6 +47,17 @@ type durable struct {
 	Started    bool          // the pseudotime runs
 	Members    []durableMember
 	RekeysSent uint64
+	Contains   []Generation   // whose keys were merged into these
+	Ended      []Generation   // whose members were told to leave them for these
+	Listed     []sharedLedger // ledgers that give out Sender IDs for these keys
+	Coop       durableCoop
+}
+
+// durableCoop is what a cooperative key server must find again. Its role isn't: others
+// may have taken it meanwhile.
+type durableCoop struct {
+	Keys    coop.KeysID
+	Numbers []coop.KEK
 }
 
 type durableEntry struct {
@@ -76,6 +88,7 @@ type durableKEK struct {
 	Multicast        netip.AddrPort
 	Public           []byte // of the signing key, whose private part is in a file of its own
 	Reserved         uint32 // no number up to this one may be used again
+	Side             bool   // of members of another primary
 }
 
 type durableMember struct {
@@ -86,6 +99,10 @@ type durableMember struct {
 	Holds      uint32
 	Silent     int
 	Acks       uint64
+	Origin     netip.Addr // key server where it registered; invalid: here
+	NAT        bool
+	SPI        gdoi.KEKSPI // of the KEK that it was given there
+	Generation Generation  // of the keys that it registered for
 }
 
 // export is the state to save. It shares keys with the group, which never change.
@@ -94,7 +111,11 @@ func (g *Group) export() durable {
 	r := g.ring
 	d := durable{At: wall(g.now()), Machine: g.s.o.Machine, Boot: g.s.o.Clock.Boot(), Clean: g.ended && g.told(),
 		Form: g.setup.form(), Policy: g.setup.policy(), Generation: r.gen, SIDBits: g.setup.SIDBits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
-		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent}
+		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent,
+		Contains: r.contains, Ended: r.ended, Listed: r.listed}
+	if c := g.coop; c != nil {
+		d.Coop = durableCoop{c.keys, c.m.Numbers()}
+	}
 	for i, list := range r.teks {
 		e := durableEntry{Seq: g.setup.Entries[i].Seq}
 		for _, t := range list {
@@ -112,11 +133,11 @@ func (g *Group) export() durable {
 		}
 		d.KEKs = append(d.KEKs, durableKEK{Ord: ord, SPI: k.spi, IV: k.iv, Key: k.key, Created: wall(k.created), Expires: wall(k.expires),
 			Cipher: k.cipher, KeyBits: k.keyBits, Hash: k.hash, Ack: k.ack, Lifetime: k.lifetime, Multicast: k.multicast,
-			Public: k.signer.Public, Reserved: k.seq.reserved})
+			Public: k.signer.Public, Reserved: k.seq.reserved, Side: k.side})
 	}
 	for _, m := range g.roster.list {
 		d.Members = append(d.Members, durableMember{Row: m.row, Path: m.path, Local: m.local, Alt: m.slot.alt, Ends: wall(m.ends),
-			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load()})
+			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load(), Origin: m.origin, NAT: m.nat, SPI: m.spi, Generation: m.gen})
 	}
 	return d
 }
@@ -128,8 +149,59 @@ func (g *Group) export() durable {
 // fresh says that keys were made, which aren't saved yet. On error nothing has changed.
 func (g *Group) restore(d durable, now time.Time) (fresh bool, err error) {
 	at := g.s.time.At
-	ring := g.emptyRing()
+	ring, keks := g.ringOf(&d, now)
+	if g.setup.Coop != nil && !ring.whole() {
+		ring = g.emptyRing() // others may have keys; if not, the primary makes new ones
+		ring.ord = d.Ord
+	}
+	for i := range ring.teks {
+		if len(ring.teks[i]) == 0 {
+			if err := ring.renew(i, now); err != nil {
+				return false, err
+			}
+			fresh = true
+		}
+	}
+	if ring.active() && ring.kspec != nil && ring.kek == nil {
+		if err := ring.renewKEK(now); err != nil {
+			return false, err
+		}
+		fresh = true
+	}
+	g.ring, g.epoch, g.version = ring, d.Epoch, d.Version
+	g.counters.RekeysSent = d.RekeysSent
+	if d.Started {
+		g.pseudo.resume(d.Pseudotime+max(0, now.Sub(at(d.At))), now)
+	}
+	for _, k := range keks {
+		g.hold(k)
+	}
+	g.listen(now)
+	for _, s := range d.Members {
+		m := g.roster.join(s.Row.Addr, s.Alt, now)
+		m.row, m.path, m.local, m.holds, m.silent = s.Row, s.Path, s.Local, s.Holds, s.Silent
+		m.origin, m.nat, m.spi = s.Origin, s.NAT, s.SPI
+		m.gen = s.Generation
+		if g.keks[m.holds] == nil {
+			m.holds = 0 // it can't be reached
+		}
+		m.slot.count.Store(s.Acks)
+		m.ends = at(s.Ends)
+		g.roster.ageing = earlier(g.roster.ageing, m.ends)
+	}
+	g.seen = len(d.Members) > 0
+	g.synced = time.Time{} // members hear from us as soon as we run
+	return fresh, nil
+}
+
+// ringOf makes a key ring of saved or received state: what hasn't ended, as it was made.
+// Entries are found by their number. keks are all KEKs, ascending, but for those whose
+// signing key isn't ours.
+func (g *Group) ringOf(d *durable, now time.Time) (ring *keyring, keks []*kek) {
+	at := g.s.time.At
+	ring = g.emptyRing()
 	ring.gen, ring.ord, ring.slate = d.Generation, d.Ord, 1
+	ring.contains, ring.ended, ring.listed = d.Contains, d.Ended, d.Listed
 	ring.teks = make([][]*tek, len(ring.specs))
 	for i, e := range g.setup.Entries {
 		for _, s := range d.Entries {
@@ -143,14 +215,7 @@ func (g *Group) restore(d durable, now time.Time) (fresh bool, err error) {
 				}
 			}
 		}
-		if len(ring.teks[i]) == 0 {
-			if err := ring.renew(i, now); err != nil {
-				return false, err
-			}
-			fresh = true
-		}
 	}
-	keks := map[uint32]*liveKEK{}
 	var signer *Signer
 	if r := g.setup.Rekey; r != nil {
 		signer = r.Signer
@@ -161,44 +226,13 @@ func (g *Group) restore(d durable, now time.Time) (fresh bool, err error) {
 		}
 		n := &kek{kekSpec: kekSpec{cipher: k.Cipher, keyBits: k.KeyBits, hash: k.Hash, ack: k.Ack, lifetime: k.Lifetime, multicast: k.Multicast, signer: signer},
 			ord: k.Ord, spi: k.SPI, iv: k.IV, key: k.Key, created: at(k.Created), expires: at(k.Expires),
-			seq: &sequence{last: k.Reserved, reserved: k.Reserved}}
-		keks[k.Ord] = &liveKEK{kek: n, until: n.expires.Add(kekGrace), release: func() {}}
-		if d.InForce && k.Ord == d.Ord {
+			seq: &sequence{last: k.Reserved, reserved: k.Reserved}, side: k.Side}
+		keks = append(keks, n)
+		if d.InForce && !k.Side {
 			ring.kek = n
 		}
 	}
-	if ring.kspec != nil && ring.kek == nil {
-		if err := ring.renewKEK(now); err != nil {
-			return false, err
-		}
-		fresh = true
-	}
-	g.ring, g.epoch, g.version = ring, d.Epoch, d.Version
-	g.counters.RekeysSent = d.RekeysSent
-	if d.Started {
-		g.pseudo.resume(d.Pseudotime+max(0, now.Sub(at(d.At))), now)
-	}
-	for _, k := range keks {
-		if g.s.o.Push != nil && k.ack != 0 {
-			ci, cr := k.spi.Cookies()
-			k.release = g.s.o.Push.HandlePush(ci, cr, g.book.handler(k.ord, k.sa().AckKey(k.ack)))
-		}
-		g.keks[k.ord] = k
-	}
-	g.listen(now)
-	for _, s := range d.Members {
-		m := g.roster.join(s.Row.Addr, s.Alt, now)
-		m.row, m.path, m.local, m.holds, m.silent = s.Row, s.Path, s.Local, s.Holds, s.Silent
-		if g.keks[m.holds] == nil {
-			m.holds = 0 // it can't be reached
-		}
-		m.slot.count.Store(s.Acks)
-		m.ends = at(s.Ends)
-		g.roster.ageing = earlier(g.roster.ageing, m.ends)
-	}
-	g.seen = len(d.Members) > 0
-	g.synced = time.Time{} // members hear from us as soon as we run
-	return fresh, nil
+	return ring, keks
 }
 
 // saveAfter is how long changes of the member list may wait to be saved.
@@ -222,5 +256,8 @@ func (g *Group) save() error {
 		return err
 	}
 	g.dirty, g.saving = time.Time{}, time.Since(start)
+	if c := g.coop; c != nil {
+		c.unsaved, c.kept = false, c.digest()
+	}
 	return nil
 }

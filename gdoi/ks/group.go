@@ -21,14 +21,15 @@ import (
 
 // Group is a group at its key server.
 type Group struct {
-	s    *Server
-	box  chan mail
-	ask  chan func()   // from our own side: never dropped
-	kick chan struct{} // look at the clock again
-	done chan struct{}
-	lost atomic.Uint64 // mails that didn't fit
-	shed atomic.Uint64 // first messages that were held back so that others can finish
-	book *ackBook
+	s     *Server
+	box   chan mail
+	ask   chan func()   // from our own side: never dropped
+	kick  chan struct{} // look at the clock again
+	done  chan struct{}
+	lost  atomic.Uint64 // mails that didn't fit
+	shed  atomic.Uint64 // first messages that were held back so that others can finish
+	book  *ackBook
+	inbox atomic.Pointer[peerBox] // messages of other key servers; nil: there are none
 
 	// Below: the actor's own.
 	ctx     context.Context // of Run
@@ -56,9 +57,10 @@ type Group struct {
 	dirty   time.Time     // when unsaved state must be saved; zero: it is
 	saving  time.Duration // how long that took last
 	ended   bool
-	owed    *order // what members must be told first, after a restart; nil: nothing
-	slated  string // why Run begins with a clean slate; "": it doesn't
-	unkept  bool   // keys in force that are not saved yet
+	owed    *order       // what members must be told first, after a restart; nil: nothing
+	slated  string       // why Run begins with a clean slate; "": it doesn't
+	unkept  bool         // keys in force that are not saved yet
+	coop    *cooperation // nil: no other key server
 
 	exhausted time.Time // when a clean slate follows the last Sender ID; zero: some are left
 
@@ -95,7 +97,10 @@ func newGroup(s *Server, setup *Setup) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
 	}
-	if !resumed {
+	if err := g.openCoop(resumed); err != nil {
+		return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
+	}
+	if resumed == nil {
 		if err := g.openLedger(); err != nil {
 			return nil, fmt.Errorf("ks: group %s: %w", setup.Group.Name, err)
 		}
@@ -128,6 +133,7 @@ func (g *Group) openLedger() error {
 func (g *Group) ledgerStore() LedgerStore {
 	o := &g.s.o
 	s := LedgerStore{Files: o.Files, Path: LedgerPath(o.Dir, g.Name()), Machine: o.Machine, Moment: o.Moment, Rand: o.Rand}
+	s.Ranges = g.setup.Coop.ranges()
 	if o.Marks != "" {
 		s.Mark = LedgerPath(o.Marks, g.Name())
 	}
@@ -186,6 +192,7 @@ func (g *Group) Run(ctx context.Context) {
 	defer stop()
 	g.ctx = work
 	g.begin(g.now())
+	g.beginCoop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -207,6 +214,9 @@ func (g *Group) Run(ctx context.Context) {
 			}
 		case f := <-g.ask:
 			f()
+		case <-g.peers():
+			g.heard()
+			g.advance(g.now())
 		case <-g.book.arrived:
 			if now := g.now(); g.folds.IsZero() {
 				g.folds = g.folded.Add(ackPublish)
@@ -228,6 +238,7 @@ func (g *Group) end() {
 	if g.job != nil {
 		g.job.stop()
 	}
+	g.endCoop()
 	for _, k := range g.keks {
 		k.release()
 		k.seq.reserved = k.seq.last // an orderly end skips no number
@@ -301,8 +312,10 @@ func (g *Group) wake() time.Time {
 				}
 			}
 		}
-	} else {
+	} else if g.leads() {
 		w = g.ring.wake()
+	} else {
+		w = g.ring.ends()
 	}
 	if r := g.round; r != nil && g.job == nil {
 		w = earlier(earlier(w, r.next), r.closes)
@@ -310,13 +323,22 @@ func (g *Group) wake() time.Time {
 	if g.job == nil {
 		w = earlier(w, g.lateAt)
 	}
-	if g.owed != nil {
+	if g.owed != nil && g.leads() {
 		w = g.now()
 	}
 	if !g.retry.IsZero() && w.Before(g.retry) {
 		w = g.retry
 	}
-	w = earlier(earlier(earlier(w, g.roster.ageing), g.folds), g.exhausted)
+	if g.coop != nil {
+		w = earlier(w, g.coop.m.Wake())
+		if x := g.coop.merging; x != nil {
+			w = earlier(w, later(x.until, g.retry))
+		}
+	}
+	if g.leads() {
+		w = earlier(w, g.roster.ageing)
+	}
+	w = earlier(earlier(w, g.folds), g.exhausted)
 	for _, k := range g.keks {
 		w = earlier(w, k.until)
 	}
@@ -329,6 +351,7 @@ func (g *Group) advance(now time.Time) {
 		g.acknowledged(now)
 	}
 	g.expireKEKs(now)
+	g.tickCoop(now)
 	if !g.exhausted.IsZero() && !now.Before(g.exhausted) {
 		g.reinit(now)
 	}
@@ -348,6 +371,14 @@ func (g *Group) advance(now time.Time) {
 
 // renew rolls the keys over and starts the rekey that is due.
 func (g *Group) renew(now time.Time) {
+	if !g.leads() {
+		if g.ring.expire(now) {
+			g.note()
+		}
+		return
+	}
+	g.lead(now)
+	g.mergeNow(now)
 	if !g.rekeying() {
 		changed, err := g.ring.advance(now)
 		if err != nil {

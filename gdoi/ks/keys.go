@@ -39,6 +39,7 @@ type kek struct {
 	created time.Time
 	expires time.Time
 	seq     *sequence
+	side    bool // of members of another primary, whose keys were merged with ours
 	restate bool // members must hear of it again though they have it: what it asks of them changed
 }
 
@@ -122,6 +123,11 @@ type keyring struct {
 	teks  [][]*tek   // by entry, oldest first
 	kek   *kek
 	ord   uint32 // of the KEK made last
+
+	// Among cooperative key servers: generations whose keys were merged into these, and
+	// those whose members were told to leave them.
+	contains, ended []Generation
+	listed          []sharedLedger // ledgers that give out Sender IDs for these keys
 }
 
 func newKeyring(specs []keySpec, kspec *kekSpec, rand io.Reader) *keyring {
@@ -249,6 +255,17 @@ func (k *keyring) expire(now time.Time) (changed bool) {
 		}
 	}
 	return changed
+}
+
+// ends is when expire has something to do; zero: never.
+func (k *keyring) ends() time.Time {
+	var w time.Time
+	for _, list := range k.teks {
+		for _, t := range list[:max(0, len(list)-1)] {
+			w = earlier(w, t.expires)
+		}
+	}
+	return w
 }
 
 // fill makes the keys that are missing, and those that members who fetch them

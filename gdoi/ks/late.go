@@ -54,6 +54,7 @@ func (g *Group) catchUp(now time.Time) {
 			return
 		}
 	}
+	g.spent(legs)
 	if len(legs) > 0 {
 		g.run(&job{round: r, legs: legs, started: now})
 	}

@@ -25,7 +25,9 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
+	"strings"
 
+	"getvpn/gdoi/coop"
 	"getvpn/internal/clock"
 )
 
@@ -46,14 +48,17 @@ type LedgerStore struct {
 	// Moment reads the machine's clocks. Nil: nobody can, and no end is trusted.
 	Moment func() clock.Moment
 	Rand   io.Reader
+	// Ranges are the numbers that it counts in, ascending; none: all of the width.
+	Ranges []coop.SIDRange
 }
 
 // Ledger hands out Sender IDs of one group in ascending order. Not safe for
 // concurrent use: the group's actor owns it.
 type Ledger struct {
 	in   LedgerStore
+	id   ledgerID // ends when what it counted can't be trusted any more
 	gen  Generation
-	max  uint64 // 1 << bits
+	max  uint64 // how many there are
 	bits int
 	next uint64 // the next one to hand out
 	upTo uint64 // reserved on disk: next ≤ upTo
@@ -66,6 +71,8 @@ type ledgerFile struct {
 	Machine    string     `json:"machine"`
 	Generation string     `json:"generation"`
 	Bits       int        `json:"bits"`
+	Ranges     string     `json:"ranges,omitempty"`
+	ID         string     `json:"id"`
 	Reserved   uint64     `json:"reserved"`
 	End        *ledgerEnd `json:"end,omitempty"`
 }
@@ -76,7 +83,7 @@ type ledgerEnd struct {
 	Moment clock.Moment `json:"moment"`
 }
 
-const ledgerVersion = 2
+const ledgerVersion = 3
 
 // usedMark is the content of a mark whose record was taken up.
 const usedMark = "in use\n"
@@ -99,13 +106,15 @@ func (s LedgerStore) Open(gen Generation, bits int) (l *Ledger, doubt string, er
 	if bits < 1 || bits > 32 {
 		return nil, "", fmt.Errorf("ks: Sender IDs of %d bits", bits)
 	}
-	l = &Ledger{in: s, gen: gen, max: 1 << bits, bits: bits}
+	l = &Ledger{in: s, gen: gen, max: size(s.Ranges, bits), bits: bits}
 	f, doubt, err := l.load()
 	if err != nil {
 		return nil, "", err
 	}
 	if doubt == "" {
 		l.next, l.upTo = f.Reserved, f.Reserved
+	} else if err := l.renew(); err != nil {
+		return nil, "", err
 	}
 	// From now on mark and file say that somebody is using it. A crash before the first
 	// of these writes leaves the record of the end, and nothing handed out.
@@ -131,8 +140,10 @@ func (l *Ledger) load() (f ledgerFile, doubt string, err error) {
 		return f, "", fmt.Errorf("ks: Sender ID ledger: %w", err)
 	case json.Unmarshal(b, &f) != nil || f.Version != ledgerVersion:
 		return f, "their record can't be read", nil
-	case f.Bits != l.bits || f.Reserved > l.max:
+	case f.Bits != l.bits:
 		return f, "the width of Sender IDs was changed", nil
+	case f.Ranges != rangesText(l.in.Ranges) || f.Reserved > l.max:
+		return f, "the range of Sender IDs was changed", nil
 	case f.Machine != l.in.Machine:
 		return f, "the machine was booted since", nil
 	case f.End == nil:
@@ -151,7 +162,49 @@ func (l *Ledger) load() (f ledgerFile, doubt string, err error) {
 	case !bytes.Equal(m, b):
 		return f, "the record is of an earlier end", nil
 	}
+	if id, err := hex.DecodeString(f.ID); err != nil || copy(l.id[:], id) != len(l.id) {
+		return f, "their record can't be read", nil
+	}
 	return f, l.in.Moment().Doubt(f.End.Moment), nil
+}
+
+// renew gives the ledger another identity.
+func (l *Ledger) renew() error {
+	if _, err := io.ReadFull(l.in.Rand, l.id[:]); err != nil {
+		return fmt.Errorf("ks: Sender ID ledger: %w", err)
+	}
+	return nil
+}
+
+// size is how many numbers there are.
+func size(ranges []coop.SIDRange, bits int) (n uint64) {
+	if len(ranges) == 0 {
+		return 1 << bits
+	}
+	for _, r := range ranges {
+		n += uint64(r.High-r.Low) + 1
+	}
+	return n
+}
+
+func rangesText(l []coop.SIDRange) string {
+	var s []string
+	for _, r := range l {
+		s = append(s, fmt.Sprintf("%d-%d", r.Low, r.High))
+	}
+	return strings.Join(s, ",")
+}
+
+// number is the i-th number.
+func (l *Ledger) number(i uint64) uint32 {
+	for _, r := range l.in.Ranges {
+		n := uint64(r.High-r.Low) + 1
+		if i < n {
+			return r.Low + uint32(i)
+		}
+		i -= n
+	}
+	return uint32(i)
 }
 
 // store records that numbers up to reserved may have been handed out.
@@ -163,7 +216,7 @@ func (l *Ledger) store(reserved uint64) error {
 // write returns what it has written.
 func (l *Ledger) write(reserved uint64, end *ledgerEnd) ([]byte, error) {
 	b, err := json.Marshal(ledgerFile{Version: ledgerVersion, Machine: l.in.Machine, Generation: hex.EncodeToString(l.gen[:]),
-		Bits: l.bits, Reserved: reserved, End: end})
+		Bits: l.bits, Ranges: rangesText(l.in.Ranges), ID: hex.EncodeToString(l.id[:]), Reserved: reserved, End: end})
 	if err != nil {
 		return nil, fmt.Errorf("ks: Sender ID ledger: %w", err)
 	}
@@ -193,7 +246,7 @@ func (l *Ledger) Take(n int) ([]uint32, error) {
 	}
 	out := make([]uint32, n)
 	for i := range out {
-		out[i] = uint32(l.next) + uint32(i)
+		out[i] = l.number(l.next + uint64(i))
 	}
 	l.next = end
 	return out, nil
@@ -205,6 +258,18 @@ func (l *Ledger) Reset(gen Generation) error {
 	l.gen, l.next, l.upTo = gen, 0, 0
 	if err := l.store(0); err != nil {
 		*l = old
+		return err
+	}
+	return nil
+}
+
+// Rebind goes on with the same numbers under other keys: those that were given out may
+// be used with them too.
+func (l *Ledger) Rebind(gen Generation) error {
+	old := l.gen
+	l.gen = gen
+	if err := l.store(l.upTo); err != nil {
+		l.gen = old
 		return err
 	}
 	return nil

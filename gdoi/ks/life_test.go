@@ -75,7 +75,7 @@ func (a *air) SendPushBatch(d []byte, local netip.Addr, to []netip.AddrPort) (in
 	a.mu.Unlock()
 	for _, x := range all {
 		if !x.lost {
-			x.m.push(d, local)
+			x.m.push(d, a)
 		}
 	}
 	return len(to), nil
@@ -110,6 +110,7 @@ type fakeMember struct {
 	sizes  []int
 	bad    []error
 	joined int
+	sids   []uint32 // of the last registration
 }
 
 func (m *fakeMember) take(o *policy.Offer) {
@@ -119,7 +120,7 @@ func (m *fakeMember) take(o *policy.Offer) {
 	}
 }
 
-func (m *fakeMember) push(d []byte, _ netip.Addr) {
+func (m *fakeMember) push(d []byte, from *air) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.off.Load() {
@@ -177,7 +178,7 @@ func (m *fakeMember) push(d []byte, _ netip.Addr) {
 		}
 		if !m.mute.Load() && ack.Valid() {
 			b := ack.Seal(p.Seq, isakmp.AddrID(m.addr.Addr()), k.SPI)
-			go m.air.acknowledge(b, m.addr)
+			go from.acknowledge(b, m.addr)
 		}
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"getvpn/gdoi"
 	"getvpn/gdoi/policy"
 	"getvpn/model"
 	"getvpn/model/event"
@@ -39,9 +40,14 @@ type member struct {
 	asked  uint64 // stamp of the round's first message to it; 0: none since it registered
 	silent int    // rekeys in a row that it didn't answer
 
-	touched bool   // its row differs from the published one
-	gone    bool   // off the list
-	counted uint64 // acknowledgements in roster.acks
+	touched bool // its row differs from the published one
+	gone    bool // off the list
+
+	origin  netip.Addr  // key server where it registered; invalid: here
+	nat     bool        // only that one reaches it
+	spi     gdoi.KEKSPI // of the KEK that it was given there
+	gen     Generation  // of the keys that it registered for
+	counted uint64      // acknowledgements in roster.acks
 }
 
 // roster is the list: sorted by address, and by address.
@@ -186,10 +192,15 @@ func (g *Group) expect(m *member, o *policy.Offer, now time.Time) {
 
 // age takes members off the list that didn't come back.
 func (g *Group) age(now time.Time) {
-	for _, m := range g.roster.due(now) {
+	if !g.leads() {
+		return // the primary knows who has had rekeys
+	}
+	gone := g.roster.due(now)
+	for _, m := range gone {
 		g.counters.MembersAged++
 		g.left(m)
 	}
+	g.untellMembers(gone)
 }
 
 // left tells that a member is off the list.
@@ -202,7 +213,9 @@ func (g *Group) left(m *member) {
 
 // dismiss empties the list.
 func (g *Group) dismiss() {
-	for _, m := range g.roster.remove(func(*member) bool { return true }) {
+	gone := g.roster.remove(func(*member) bool { return true })
+	for _, m := range gone {
 		g.note(event.GMDeleted{GM: m.row.Addr, Group: g.Name()})
 	}
+	g.untellMembers(gone)
 }

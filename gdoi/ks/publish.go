@@ -21,6 +21,8 @@ func (g *Group) publish(now time.Time) {
 		RetransmitCount: l.RekeyNumber, Members: g.roster.published(), SIDBits: g.setup.SIDBits, SIDsMax: 1 << g.setup.SIDBits,
 		Counters: g.counters, Rejected: maps.Clone(g.rejected),
 	}
+	k.Coop = g.coopModel(now)
+	g.countCoop(k.Rejected)
 	k.Counters.AcksRcvd, k.Counters.OctetsCopied = g.roster.acks, g.roster.octets
 	if g.round != nil {
 		k.Unanswered = g.round.waits
@@ -33,6 +35,7 @@ func (g *Group) publish(now time.Time) {
 	}
 	if g.ledger != nil {
 		k.SIDsUsed = g.ledger.Used()
+		k.SIDsMax = g.ledger.max
 	}
 	if shed := g.shed.Load(); shed > 0 {
 		k.Rejected["admission"] = shed

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"getvpn/gdoi"
+	"getvpn/gdoi/coop"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/policy"
@@ -22,6 +23,7 @@ import (
 type registration struct {
 	offer   *policy.Offer
 	gen     Generation
+	keys    coop.KeysID // among cooperative key servers
 	epoch   uint64
 	version uint64
 	kek     *kek   // nil: the group has no rekeys
@@ -52,6 +54,10 @@ func (g *Group) first(c *conversation) {
 	}
 	if g.roster.full(gm) {
 		g.reject(c, "group-full", 0, nil)
+		return
+	}
+	if why := g.blocked(); why != "" {
+		g.reject(c, why, 0, g.blockedEvent(why, gm))
 		return
 	}
 	if need := g.need(); need != 0 {
@@ -105,6 +111,9 @@ func (g *Group) offered(now time.Time) (*keyring, error) {
 func (g *Group) registration(ring *keyring, p ike.Peer, now time.Time) registration {
 	v := g.view(ring)
 	r := registration{offer: v.offer(now, g.pseudo.at(now)), gen: ring.gen, epoch: g.epoch, version: g.version, kek: ring.kek}
+	if g.coop != nil {
+		r.keys = g.coop.keys
+	}
 	if !g.ring.active() {
 		r.version++ // the first keys' coming into force changes nothing for those who were offered them
 	}
@@ -143,7 +152,11 @@ func (g *Group) third(c *conversation, datagram []byte) {
 	keys, err := g.senderIDs(c.state.offer, gap)
 	if errors.Is(err, ErrNoSID) {
 		g.note(event.KSNoSID{Group: g.Name()})
-		g.reinit(now)
+		if g.leads() {
+			g.reinit(now)
+		} else {
+			g.tellLedger(now)
+		}
 	}
 	if err != nil {
 		g.fail(c, err)
@@ -158,7 +171,7 @@ func (g *Group) third(c *conversation, datagram []byte) {
 		return
 	}
 	g.registered(c, keys, now)
-	if g.ledger != nil && g.ledger.Left() == 0 {
+	if g.ledger != nil && g.ledger.Left() == 0 && g.leads() {
 		// So that the next one finds new keys; the last one installs its own before it
 		// is told to delete them.
 		g.exhausted = now.Add(lateAfter)
@@ -270,6 +283,7 @@ func (g *Group) reinit(now time.Time) {
 func (g *Group) anew(del gdoi.Delete, now time.Time) {
 	g.exhausted = time.Time{}
 	r := g.emptyRing()
+	r.ended = remember(remember(g.ring.ended, g.ring.contains...), g.ring.gen)
 	err := r.reset(now)
 	if err == nil && g.ledger != nil {
 		err = g.ledger.Reset(r.gen)
@@ -282,6 +296,7 @@ func (g *Group) anew(del gdoi.Delete, now time.Time) {
 		return
 	}
 	g.lowSIDs = false
+	g.listLedgers(now)
 	g.note(event.KSReinitFinish{Group: g.Name()})
 }
 
@@ -300,14 +315,16 @@ func (g *Group) registered(c *conversation, keys policy.Keys, now time.Time) {
 		m.local = a
 	}
 	m.holds, m.learns = 0, 0
+	m.origin, m.nat, m.gen = netip.Addr{}, c.peer.NATT, c.state.gen
 	if k := c.state.kek; k != nil {
 		m.holds = k.ord
-		if c.state.version != g.version {
+		if c.state.version != g.version && g.leads() {
 			g.missed(m, now)
 		}
 	}
 	g.expect(m, c.state.offer, now)
 	g.spare(gm)
+	g.tellMember(m, c.state.keys)
 	first := !g.seen
 	g.seen = true
 	g.s.end(c)

@@ -87,6 +87,7 @@ type bench struct {
 	store *model.Store
 	full  atomic.Bool
 	mid   uint32
+	natt  bool // members come through a NAT
 }
 
 func newBench(t testing.TB, bits int) *bench {
@@ -119,6 +120,7 @@ func (b *bench) upToThree(t testing.TB, a netip.Addr, vid [][]byte, r gdoi.Reque
 	t.Helper()
 	b.mid++
 	w := newWire(b.mid, a, vid)
+	w.peer.NATT = b.natt
 	m, d, err := gdoi.NewPullInitiator(w, policy.GroupID(model.GroupID{Number: 1}), rand.Reader, gdoi.PullOptions{})
 	if err != nil {
 		t.Fatal(err)

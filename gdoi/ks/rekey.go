@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"getvpn/gdoi"
+	"getvpn/gdoi/coop"
 	"getvpn/model/event"
 )
 
@@ -22,6 +23,7 @@ type order struct {
 	kek     bool
 	shorten bool // what the new TEKs replace ends early
 	replace bool // … ends now
+	merge   bool // the ring holds another side's TEKs, which end at their time
 	mode    string
 }
 
@@ -56,7 +58,7 @@ var (
 
 // rekeying reports whether the group tells its members of new keys.
 func (g *Group) rekeying() bool {
-	return g.setup.Rekey != nil && g.s.o.Push != nil && g.ring.active() && g.ring.kek != nil
+	return g.leads() && g.setup.Rekey != nil && g.s.o.Push != nil && g.ring.active() && g.ring.kek != nil
 }
 
 // timing is what rekey times depend on now.
@@ -74,6 +76,9 @@ func (g *Group) timing() timing {
 func (g *Group) rekey(now time.Time, o order) error {
 	ring := g.ring.clone()
 	top := ring.kek
+	if g.coop != nil && top != nil && g.coop.m.Lease(coop.SPI(top.spi)).Ends {
+		o.kek = true
+	}
 	for _, i := range o.teks {
 		if err := ring.renew(i, now); err != nil {
 			return err
@@ -86,7 +91,10 @@ func (g *Group) rekey(now time.Time, o order) error {
 	}
 	var del gdoi.Delete
 	named := ring
+	var left time.Duration
 	switch {
+	case o.merge:
+		named, del, left = ring.united(now)
 	case o.replace:
 		for i := range ring.teks {
 			del.TEKs = append(del.TEKs, ring.linger(i, now, g.lingers())...)
@@ -110,13 +118,16 @@ func (g *Group) rekey(now time.Time, o order) error {
 		return nil // a group that had no KEK has nobody to tell
 	}
 	v := g.view(named)
-	if o.replace || o.shorten {
+	if o.replace || o.shorten || o.merge {
 		v.activate = g.activates() // either way members change over at once, not at an end
 	}
 	if o.replace {
 		v.linger = g.lingers()
 	}
-	r := &round{view: v, del: del, shorten: o.shorten, top: top.ord, targets: g.roster.all(), mode: o.mode}
+	if o.merge {
+		v.linger = max(left, g.lingers())
+	}
+	r := &round{view: v, del: del, shorten: o.shorten, top: g.topmost(top), targets: g.roster.all(), mode: o.mode}
 	if ring.kek != nil {
 		r.brings = ring.kek.ord
 	}
@@ -138,6 +149,7 @@ func (g *Group) commit(ring *keyring, now time.Time) error {
 	g.listen(now)
 	g.version++
 	g.note()
+	g.share(now)
 	return nil
 }
 
@@ -155,7 +167,7 @@ func (g *Group) start(r *round, now time.Time) {
 	}
 	g.late, g.lateAt, g.round = nil, time.Time{}, r
 	r.waits = len(r.targets)
-	r.next = now
+	r.next = g.heldBy(now)
 	g.counters.RekeysSent++
 	g.counters.LastRetransmits = 0
 	g.proceed(now)
@@ -212,6 +224,7 @@ func (g *Group) transmit(r *round, now time.Time) {
 		r.closes = now // nobody to tell
 		return
 	}
+	g.spent(legs)
 	if r.view != nil {
 		g.synced = now
 	}
@@ -246,29 +259,40 @@ func (r *round) canWait() bool { return r.view != nil && !r.shorten && len(r.del
 // hold, and, where that isn't sure, newer ones. fresh: numbers must be saved first.
 func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 	by := map[uint32]*leg{}
+	none := map[uint32]bool{} // KEKs whose numbers we may not use
 	now := g.now()
+	newest := g.newest(r.top)
 	for _, m := range to {
-		for ord := max(m.holds, 1); m.holds != 0 && ord <= r.top; ord++ {
-			if ord != m.holds && ord+1 < r.top {
-				continue // of those that it may have got meanwhile, the last two
-			}
+		relay, direct := g.relays(m)
+		for _, ord := range m.mayHold(newest, r.top) {
 			k := g.keks[ord]
-			if k == nil || !now.Before(k.expires) {
+			if k == nil || !now.Before(k.expires) || none[ord] {
 				continue
 			}
 			l := by[ord]
 			if l == nil {
+				n, f, ok := g.number(k.kek)
+				if !ok {
+					none[ord] = true
+					continue
+				}
 				l = &leg{kek: k.kek, round: r, interop: g.setup.Group.Interop, group: g.s}
-				n, f := k.seq.take()
 				l.seq, fresh = n, fresh || f
 				by[ord] = l
 				legs = append(legs, l)
+			}
+			if relay && !l.multicast.IsValid() {
+				if l.relay == nil {
+					l.relay = map[netip.Addr][]netip.Addr{}
+				}
+				l.relay[m.origin] = append(l.relay[m.origin], m.row.Addr)
+				l.slots = append(l.slots, m.slot)
 			}
 			if m.asked == 0 {
 				m.asked = stamp(ord, l.seq)
 			}
 			l.members = append(l.members, m)
-			if !l.multicast.IsValid() {
+			if direct && !l.multicast.IsValid() {
 				l.to = append(l.to, target{m.path, g.source(m), m.slot})
 			}
 		}
@@ -286,6 +310,9 @@ func (g *Group) legs(r *round, to []*member) (legs []*leg, fresh bool) {
 func (g *Group) source(of ...*member) netip.Addr {
 	if a := g.setup.Group.Local.Address; a.IsValid() {
 		return a
+	}
+	if g.coop != nil {
+		return g.coop.self
 	}
 	if len(of) > 0 {
 		return of[0].local
@@ -309,6 +336,14 @@ func (g *Group) tell(r *round, l *leg) {
 // run hands a transmission to a worker.
 func (g *Group) run(j *job) {
 	ctx, cancel := context.WithCancel(g.ctx)
+	j.source = g.source()
+	j.passOn = func(d []byte, to map[netip.Addr][]netip.Addr) {
+		select {
+		case g.ask <- func() { g.passOn(d, to) }:
+		case <-ctx.Done():
+		case <-g.done:
+		}
+	}
 	j.stop, j.pseudo, j.now, j.done = cancel, g.pseudo, g.now, make(chan struct{})
 	g.job = j
 	go func() {
@@ -416,7 +451,9 @@ func (g *Group) judge(r *round, now time.Time) {
 			continue
 		}
 		if k := g.keks[uint32(m.asked>>32)]; k == nil || k.ack == 0 || !m.acknowledges() {
-			m.holds = max(m.holds, r.brings) // it wasn't asked, or can't answer
+			if g.coop == nil || k == nil || k.ack == 0 { // another key server may know its answers
+				m.holds = max(m.holds, r.brings) // it wasn't asked, or can't answer
+			}
 			if k == nil || k.ack == 0 {
 				continue
 			}
@@ -431,11 +468,13 @@ func (g *Group) judge(r *round, now time.Time) {
 	if len(silent) == 0 {
 		return
 	}
-	for _, m := range g.roster.remove(func(m *member) bool { return silent[m] }) {
+	gone := g.roster.remove(func(m *member) bool { return silent[m] })
+	for _, m := range gone {
 		g.counters.MembersEjected++
 		g.note(event.KSMemberEjected{GM: m.row.Addr, Group: g.Name()})
 		g.left(m)
 	}
+	g.untellMembers(gone)
 }
 
 // spare takes a member that is back off a round that tells it to delete everything.
@@ -469,8 +508,13 @@ func (g *Group) listen(now time.Time) {
 	if old != nil {
 		old.release()
 	}
+	g.hold(k)
+}
+
+// hold puts a KEK on the list of those that members may hold.
+func (g *Group) hold(k *kek) {
 	l := &liveKEK{kek: k, until: k.expires.Add(kekGrace), release: func() {}}
-	if k.ack != 0 {
+	if k.ack != 0 && g.s.o.Push != nil {
 		ci, cr := k.spi.Cookies()
 		l.release = g.s.o.Push.HandlePush(ci, cr, g.book.handler(k.ord, k.sa().AckKey(k.ack)))
 	}

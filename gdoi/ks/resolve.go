@@ -12,6 +12,7 @@ import (
 
 	"getvpn/config"
 	"getvpn/gdoi"
+	"getvpn/gdoi/coop"
 	"getvpn/gdoi/policy"
 	"getvpn/ipsec"
 	"getvpn/model/event"
@@ -24,6 +25,7 @@ type Setup struct {
 	Auth    *config.ACL // who may join; nil: who passes phase 1
 	Rekey   *SetupRekey // nil: no rekeys
 	SIDBits int
+	Coop    *CoopSetup // nil: the only key server
 }
 
 // SetupEntry is one "sa ipsec".
@@ -110,7 +112,22 @@ func Resolve(c *config.Config, g *config.Group, signer func(name string) (*Signe
 		}
 		s.Rekey = r
 	}
+	s.Coop = resolveCoop(l)
 	return s, events, nil
+}
+
+// resolveCoop is a key server's part among others; nil: there are none.
+func resolveCoop(l *config.LocalServer) *CoopSetup {
+	r := l.Redundancy
+	if r == nil {
+		return nil
+	}
+	c := &CoopSetup{Self: l.CoopAddress(), Priority: uint8(r.Priority), Peers: l.CoopPeers(), Refresh: r.Refresh, Periodic: r.Periodic,
+		Retransmit: r.Retransmit, Optimize: r.Optimize, Software: [3]uint8{1, 0, 0}}
+	for _, x := range l.SIDRanges() {
+		c.SIDs = append(c.SIDs, coop.SIDRange(x))
+	}
+	return c
 }
 
 func resolveEntry(c *config.Config, g *config.Group, sa *config.SAIPsec) (*SetupEntry, []event.Event, error) {

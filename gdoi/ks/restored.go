@@ -32,6 +32,13 @@ func (s *Server) Restored(source string) {
 func (g *Group) restored(source string, now time.Time) {
 	g.pending = nil // our former self may have put them in force
 	g.note(event.KSMachineRestored{Group: g.Name(), Source: source})
+	if g.coop != nil {
+		if err := g.restoredCoop(now); err != nil {
+			g.ring = g.emptyRing()
+			g.failed(now, err)
+		}
+		return
+	}
 	if !g.ring.active() {
 		return
 	}

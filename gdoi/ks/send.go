@@ -53,6 +53,9 @@ type leg struct {
 	round   *round
 	to      []target
 	members []*member // the actor's, for its bookkeeping
+	// relay are members that other key servers are asked to send it to, by key server.
+	relay   map[netip.Addr][]netip.Addr
+	slots   []*ackSlot // of these
 	interop bool
 	group   *Server
 }
@@ -65,6 +68,8 @@ type job struct {
 	started time.Time
 	pseudo  pseudoClock
 	now     func() time.Time
+	passOn  func(datagram []byte, to map[netip.Addr][]netip.Addr)
+	source  netip.Addr // of what others send
 	stop    context.CancelFunc
 	done    chan struct{} // closed when the report has been taken
 }
@@ -89,6 +94,16 @@ func (j *job) leg(ctx context.Context, l *leg, s Sender, rand io.Reader, res *re
 	slice := l.round.view.slice()
 	var datagram []byte
 	var made time.Time
+	if len(l.relay) > 0 {
+		d, err := j.seal(l, j.now(), rand, j.source, l.signer.Key)
+		if err != nil {
+			return err
+		}
+		for _, s := range l.slots {
+			s.sent.Store(stamp(l.ord, l.seq))
+		}
+		j.passOn(d, l.relay)
+	}
 	batch := make([]netip.AddrPort, 0, loopSize)
 	for i := 0; i < len(l.to); {
 		now := j.now()

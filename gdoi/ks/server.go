@@ -61,6 +61,8 @@ type Options struct {
 	Moment func() clock.Moment
 	// Push sends rekeys and takes their acknowledgements. Nil: no rekeys are sent.
 	Push Sender
+	// Peers is the way to cooperative key servers. Nil: there is none.
+	Peers Peers
 	// State keeps groups over restarts. Nil: keys live in memory only.
 	State Saver
 }

@@ -5,14 +5,16 @@ package ks
 
 import (
 	"fmt"
+	"net/netip"
 
+	"getvpn/gdoi/coop"
 	"getvpn/internal/secret"
 	"getvpn/ipsec"
 	"getvpn/model"
 )
 
 // stateVersion is the form. It changes with any field.
-const stateVersion = 1
+const stateVersion = 2
 
 // encode makes octets of state; they hold keys, so the caller zeroes them.
 func (d *durable) encode() (secret.Bytes, error) {
@@ -73,6 +75,12 @@ func (d *durable) walk(c *coder) {
 	c.flag(&d.Started)
 	list(c, &d.Members, 20, func(m *durableMember) { m.walk(c) })
 	number(c, &d.RekeysSent)
+	for _, l := range []*[]Generation{&d.Contains, &d.Ended} {
+		list(c, l, 16, func(g *Generation) { c.array(g[:]) })
+	}
+	list(c, &d.Listed, 17, func(l *sharedLedger) { l.walk(c) })
+	walkKeysID(c, &d.Coop.Keys)
+	list(c, &d.Coop.Numbers, 20, func(k *coop.KEK) { walkNumbers(c, k) })
 }
 
 func (t *durableTEK) walk(c *coder) {
@@ -107,6 +115,15 @@ func (k *durableKEK) walk(c *coder) {
 	c.addrPort(&k.Multicast)
 	octets(c, &k.Public)
 	number(c, &k.Reserved)
+	c.flag(&k.Side)
+}
+
+func walkNumbers(c *coder, k *coop.KEK) {
+	c.array(k.SPI[:])
+	number(c, &k.Last)
+	number(c, &k.Base)
+	list(c, &k.Holders, 1, func(a *netip.Addr) { c.addr(a) })
+	c.flag(&k.Void)
 }
 
 func (m *durableMember) walk(c *coder) {
@@ -118,6 +135,10 @@ func (m *durableMember) walk(c *coder) {
 	number(c, &m.Holds)
 	number(c, &m.Silent)
 	number(c, &m.Acks)
+	c.addr(&m.Origin)
+	c.flag(&m.NAT)
+	c.array(m.SPI[:])
+	c.array(m.Generation[:])
 }
 
 func walkRow(c *coder, r *model.Member) {

@@ -38,14 +38,14 @@ var (
 	errClock = errors.New("the clock is set to before the state was saved")
 )
 
-// resume takes up saved state. It reports false when the group begins anew.
-func (g *Group) resume() (bool, error) {
+// resume takes up saved state and returns it; nil when the group begins anew.
+func (g *Group) resume() (*durable, error) {
 	if g.s.o.State == nil {
-		return false, nil
+		return nil, nil
 	}
 	d, ok, err := g.s.o.State.load(g.Name())
 	if err == nil && !ok || err == nil && !d.active() {
-		return false, nil
+		return nil, nil
 	}
 	var away time.Duration
 	if err == nil {
@@ -57,17 +57,17 @@ func (g *Group) resume() (bool, error) {
 	if err != nil {
 		g.refuseState(err)
 		d.zero()
-		return false, nil
+		return nil, nil
 	}
 	l, why, err := g.resumeLedger(&d)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	d.shift(g.s.o.Clock.Now().Round(0).Sub(d.At.Add(away)))
 	now := g.now()
 	if g.unkept, err = g.restore(d, now); err != nil {
 		g.refuseState(err)
-		return false, nil
+		return nil, nil
 	}
 	g.ledger, g.slated = l, why
 	if away > longAway {
@@ -75,9 +75,17 @@ func (g *Group) resume() (bool, error) {
 			k.seq.skip(uint32(min(away/time.Second, restoredSkip)))
 		}
 	}
-	g.owed = g.owes(&d, now)
+	switch shared := d.Coop.Keys.Valid(); {
+	case g.setup.Coop == nil && shared:
+		g.aloneWith()
+		g.roster.remove(func(m *member) bool { return m.origin.IsValid() })
+	case g.setup.Coop == nil:
+		g.owed = g.owes(&d, now)
+	case !shared && d.counted():
+		g.outside(sharedLedger{})
+	}
 	g.note(event.KSStateRestored{Group: g.Name(), Members: g.roster.len(), Away: away.Round(time.Second).String()})
-	return true, nil
+	return &d, nil
 }
 
 func (g *Group) refuseState(err error) {
@@ -177,6 +185,10 @@ func (g *Group) owes(d *durable, now time.Time) *order {
 // begin is what a group that goes on does before anything else. Nothing leaves that
 // isn't saved: while the disk refuses there are no keys.
 func (g *Group) begin(now time.Time) {
+	if g.coop != nil {
+		g.slated, g.unkept = "", false // keys are the primary's affair, an unsure ledger that of listLedgers
+		return
+	}
 	if g.slated != "" {
 		g.rejected["state-unclean"]++
 		g.note(event.KSStateUnclean{Group: g.Name(), Reason: g.slated})

@@ -1,0 +1,264 @@
+package coop
+
+// Members on their way, and whose row of a member counts.
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// cursor is how far a table has been sent to a peer.
+type cursor struct {
+	next  uint64    // sent up to here
+	acked uint64    // confirmed
+	moved time.Time // when it was confirmed last
+	full  bool      // the table is sent anew
+	since time.Time // since when the peer is behind; zero: it isn't
+}
+
+const (
+	burst     = 64                    // messages of rows at once
+	pause     = 20 * time.Millisecond // between bursts
+	resend    = 1500 * time.Millisecond
+	confirm   = 100 * time.Millisecond // rows are confirmed after
+	byOthers  = 5 * time.Second        // rows of a third key server are passed on after
+	rowsFrame = 128                    // octets of a message of rows beside them
+)
+
+// feed sends peers rows that they lack.
+func (m *Machine) feed() {
+	for _, a := range m.order {
+		p := m.peers[a]
+		if !p.alive || len(p.sessions) == 0 || p.last == nil || m.now.Before(p.bulk.Add(pause)) {
+			continue
+		}
+		left := burst
+		for _, t := range m.sorted() {
+			m.feedTable(p, t, &left)
+		}
+		if left < burst {
+			p.bulk = m.now
+		}
+	}
+}
+
+func (m *Machine) sorted() []*table {
+	l := make([]*table, 0, len(m.tables))
+	for _, t := range m.tables {
+		l = append(l, t)
+	}
+	slices.SortFunc(l, func(a, b *table) int {
+		if a.id.less(b.id) {
+			return -1
+		}
+		return 1
+	})
+	return l
+}
+
+// its is a peer's progress with a table.
+func (p *peer) its(id tableID) progress {
+	for _, x := range p.last.tables {
+		if x.table == id {
+			return x
+		}
+	}
+	return progress{table: id}
+}
+
+// lacks returns the peer's cursor of a table if we should send some of it, now or later.
+func (m *Machine) lacks(p *peer, t *table) (c *cursor, its progress) {
+	c, its = p.cursors[t.id], p.its(t.id)
+	if its.have >= t.have || t.id.origin == p.addr && t.id.incarnation == p.incarnation {
+		delete(p.cursors, t.id)
+		return nil, its
+	}
+	if c == nil {
+		c = &cursor{next: its.have, acked: its.have, moved: m.now, since: m.now}
+		p.cursors[t.id] = c
+	}
+	return c, its
+}
+
+// passes reports whether a table of a third key server is ours to send, since when.
+func (m *Machine) passes(t *table, c *cursor) time.Time {
+	o := m.peers[t.id.origin]
+	if t == m.own || o == nil || !o.alive || o.incarnation != t.id.incarnation {
+		return c.since
+	}
+	return c.since.Add(byOthers)
+}
+
+func (m *Machine) feedTable(p *peer, t *table, left *int) {
+	c, its := m.lacks(p, t)
+	if c == nil || m.now.Before(m.passes(t, c)) {
+		return
+	}
+	if its.have != c.acked {
+		c.acked, c.moved = its.have, m.now
+	}
+	if c.full && its.have >= t.floor {
+		c.full = false
+	}
+	c.next = max(c.next, its.have)
+	if !m.now.Before(c.moved.Add(resend)) {
+		if c.next > its.have {
+			p.counters.Resent++
+		}
+		c.next, c.moved = its.have, m.now
+	}
+	if !c.full && c.next < t.floor {
+		c.full, c.next = true, 0
+		if its.have > 0 {
+			its = progress{}
+		}
+	}
+	for *left > 0 && c.next < t.have {
+		limit := t.have
+		for _, s := range its.more {
+			if s.from <= c.next && c.next < s.to {
+				c.next = s.to
+			}
+		}
+		for _, s := range its.more {
+			if s.from > c.next {
+				limit = min(limit, s.from)
+			}
+		}
+		if c.next >= t.have {
+			break
+		}
+		part := t.cut(c.next, limit, m.c.MTU-rowsFrame, c.full)
+		m.send(p, kindRows, 0, part.encode)
+		c.next = part.to
+		*left--
+	}
+}
+
+// fed is when more must be sent to a peer; far off when nothing.
+func (m *Machine) fed(p *peer) time.Time {
+	w := m.now.Add(time.Hour)
+	if len(p.sessions) == 0 || p.last == nil {
+		return w
+	}
+	at := func(t time.Time) {
+		if b := p.bulk.Add(pause); t.Before(b) {
+			t = b
+		}
+		if t.Before(w) {
+			w = t
+		}
+	}
+	for _, t := range m.tables {
+		c := p.cursors[t.id]
+		switch {
+		case c == nil:
+		case m.now.Before(m.passes(t, c)):
+			at(m.passes(t, c))
+		case c.next < t.have:
+			at(m.now)
+		default:
+			at(c.moved.Add(resend))
+		}
+	}
+	return w
+}
+
+// takeRows takes rows of a peer's or a third key server's table.
+func (m *Machine) takeRows(p *peer, r *rowsPart) error {
+	if r.table == m.own.id {
+		return refuse(Unexpected, "rows of our own table")
+	}
+	if r.table.origin != m.c.Self && m.peers[r.table.origin] == nil {
+		return refuse(Unconfigured, "rows of %v", r.table.origin)
+	}
+	t := m.tables[r.table]
+	if t == nil {
+		m.tidy()
+		if len(m.tables) >= maxTables {
+			return refuse(TooLarge, "%d tables of members", len(m.tables))
+		}
+		t = newTable(r.table)
+	}
+	total := len(r.rows)
+	for _, x := range m.tables {
+		total += len(x.rows)
+	}
+	if total > maxRows {
+		return refuse(TooLarge, "%d members", total)
+	}
+	m.tables[r.table] = t
+	news := t.take(r)
+	if p.report.IsZero() {
+		p.report = m.now.Add(confirm)
+	}
+	var changed []Member
+	for _, x := range news {
+		if m.judgeRow(t.id, x) {
+			changed = append(changed, x)
+		}
+	}
+	if len(changed) > 0 {
+		m.tell(MembersChanged{t.id.origin, changed})
+	}
+	return nil
+}
+
+// judgeRow finds out whether a new row counts.
+func (m *Machine) judgeRow(id tableID, x Member) bool {
+	cur, ok := m.best[x.Addr]
+	if !ok || m.tables[cur] == nil || m.tables[cur].rows[x.Addr] == nil {
+		delete(m.best, x.Addr)
+		if x.Gone {
+			return false
+		}
+		m.best[x.Addr] = id
+		return true
+	}
+	if cur == id {
+		if x.Gone {
+			delete(m.best, x.Addr)
+		}
+		return true
+	}
+	was := m.tables[cur].rows[x.Addr].Member
+	if was.newer(x) || was.Stamp == x.Stamp && !x.Gone && (was.Gone || !cur.less(id)) {
+		return false
+	}
+	if x.Gone {
+		delete(m.best, x.Addr)
+	} else {
+		m.best[x.Addr] = id
+	}
+	if cur == m.own.id {
+		was.Gone = true
+		m.own.put(was)
+		m.soon = true
+		m.tell(MemberMoved{x.Addr})
+		return !x.Gone
+	}
+	return true
+}
+
+// tidy forgets tables of which no row counts any more.
+func (m *Machine) tidy() {
+	count := map[tableID]int{}
+	for _, id := range m.best {
+		count[id]++
+	}
+	for id := range m.tables {
+		if p := m.peers[id.origin]; id != m.own.id && count[id] == 0 && (p == nil || p.incarnation != id.incarnation) {
+			delete(m.tables, id)
+		}
+	}
+}
+
+// Registered counts the members of each key server, ours among them.
+func (m *Machine) Registered() map[netip.Addr]int {
+	out := map[netip.Addr]int{}
+	for _, id := range m.best {
+		out[id.origin]++
+	}
+	return out
+}

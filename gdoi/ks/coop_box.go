@@ -1,0 +1,95 @@
+package ks
+
+// What comes from other key servers waits here for the group's actor. Messages are
+// bounded; that an SA has come or gone is never lost.
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"getvpn/gdoi/coop"
+)
+
+// peerMail is a message of a peer, or an SA with it that has come or gone (no data).
+type peerMail struct {
+	peer    netip.Addr
+	session uint64
+	up      bool
+	data    []byte
+}
+
+// peerMailbox is how many messages wait, at most: eight key servers' bursts of rows.
+const peerMailbox = 1024
+
+type peerBox struct {
+	ready chan struct{}
+	lost  atomic.Uint64
+
+	mu       sync.Mutex
+	queue    []peerMail
+	messages int
+}
+
+func newPeerBox() *peerBox { return &peerBox{ready: make(chan struct{}, 1)} }
+
+// put never blocks.
+func (b *peerBox) put(m peerMail) {
+	b.mu.Lock()
+	if m.data != nil {
+		if b.messages >= peerMailbox {
+			b.mu.Unlock()
+			b.lost.Add(1)
+			return
+		}
+		b.messages++
+	}
+	b.queue = append(b.queue, m)
+	b.mu.Unlock()
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (b *peerBox) take() []peerMail {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queue
+	b.queue, b.messages = nil, 0
+	return q
+}
+
+// HandlePeer takes a message of a cooperative key server, which came over that SA with
+// it. It runs on the endpoint's goroutines.
+func (s *Server) HandlePeer(peer netip.Addr, session uint64, data []byte) {
+	id, err := coop.GroupOf(data)
+	if err != nil {
+		s.refusePeer(err)
+		return
+	}
+	s.mu.Lock()
+	g := s.groups[string(id)]
+	s.mu.Unlock()
+	var box *peerBox
+	if g != nil {
+		box = g.inbox.Load()
+	}
+	if box == nil {
+		s.refusePeer(&coop.Error{Reason: coop.WrongGroup})
+		return
+	}
+	box.put(peerMail{peer: peer, session: session, data: data})
+}
+
+func (s *Server) refusePeer(err error) {
+	reason := string(coop.Malformed)
+	var e *coop.Error
+	if errors.As(err, &e) {
+		reason = string(e.Reason)
+	}
+	s.mu.Lock()
+	s.reject[reason]++
+	s.mu.Unlock()
+}
