@@ -1,5 +1,5 @@
 // Package lab builds networks in Linux network namespaces in which the built
-// programs run as users run them: a key server, members with a host behind each, and
+// programs run as users run them: key servers, members with a host behind each, and
 // a core router that only routes, unicast and multicast. It starts daemons, captures
 // and counts in the core, moves files and multicast streams, and cleans up.
 //
@@ -20,21 +20,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options of a lab. The zero value is the demo's: three members.
+// Options of a lab. The zero value has one key server and three members.
 type Options struct {
-	Members int    // group members, each with a host behind it; 0 means 3
-	Prefix  string // of the namespaces' names; empty: one that no other process has
-	Dir     string // for sockets, logs and captures; empty: a new temporary one
-	Bin     string // folder of getvpnd and getvpn; empty: bin of the tree
-	Keep    bool   // Close leaves Dir
+	Members    int    // group members, each with a host behind it; 0 means 3
+	KeyServers int    // 0 means 1
+	Prefix     string // of the namespaces' names; empty: one that no other process has
+	Dir        string // for sockets, logs and captures; empty: a new temporary one
+	Bin        string // folder of getvpnd and getvpn; empty: bin of the tree
+	Keep       bool   // Close leaves Dir
 }
+
+// The addresses have room for so many.
+const maxMembers, maxKeyServers = 7, 8
 
 // Lab is a running topology.
 type Lab struct {
-	Prefix  string
-	Dir     string
-	Bin     string
-	Members int
+	Prefix     string
+	Dir        string
+	Bin        string
+	Members    int
+	KeyServers int
 
 	keep    bool
 	mu      sync.Mutex
@@ -52,10 +57,16 @@ func New(o Options) (*Lab, error) {
 	if o.Members == 0 {
 		o.Members = 3
 	}
+	if o.KeyServers == 0 {
+		o.KeyServers = 1
+	}
+	if o.Members > maxMembers || o.KeyServers > maxKeyServers {
+		return nil, fmt.Errorf("lab: %d key servers and %d members, at most %d and %d", o.KeyServers, o.Members, maxKeyServers, maxMembers)
+	}
 	if o.Prefix == "" {
 		o.Prefix = "gv" + rand.Text()[:4] // several labs may run beside each other
 	}
-	l := &Lab{Prefix: o.Prefix, Dir: o.Dir, Bin: o.Bin, Members: o.Members, keep: o.Keep}
+	l := &Lab{Prefix: o.Prefix, Dir: o.Dir, Bin: o.Bin, Members: o.Members, KeyServers: o.KeyServers, keep: o.Keep}
 	if l.Dir == "" {
 		d, err := os.MkdirTemp("", "getvpn-lab-")
 		if err != nil {

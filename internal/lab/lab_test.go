@@ -8,6 +8,8 @@ import (
 	"time"
 )
 
+var errTooFew = errors.New("too few datagrams")
+
 // newLab is a lab that leaves nothing when the test ends.
 func newLab(t *testing.T, o Options) *Lab {
 	t.Helper()
@@ -129,7 +131,7 @@ func TestSteadyStreams(t *testing.T) {
 	}
 	if err := Until(30*time.Second, func() error {
 		if sent, _ := m.Counts(); sent < 200 {
-			return errors.New("too few datagrams")
+			return errTooFew
 		}
 		if sent, _, err := p.Counts(); err != nil || sent < 100<<10 {
 			return errors.Join(errors.New("too few octets"), err)
@@ -155,7 +157,7 @@ func TestSteadyStreams(t *testing.T) {
 	before, _ := m.Counts()
 	Until(10*time.Second, func() error {
 		if now, _ := m.Counts(); now < before+50 {
-			return errors.New("too few datagrams")
+			return errTooFew
 		}
 		return nil
 	})
@@ -168,7 +170,7 @@ func TestSteadyStreams(t *testing.T) {
 	from := m.rs[1].count()
 	if err := Until(30*time.Second, func() error {
 		if m.rs[1].count() < from+100 {
-			return errors.New("too few datagrams")
+			return errTooFew
 		}
 		return nil
 	}); err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // RouteMulticast starts multicast routing: DataGroup from every member to all others
-// through the core, RekeyGroup from the key server to every member. Routes name their
+// through the core, RekeyGroup from the key servers to every member. Routes name their
 // sources, so that the kernel has them before the first packet.
 func (l *Lab) RouteMulticast() error {
 	var core strings.Builder
@@ -30,7 +30,9 @@ func (l *Lab) RouteMulticast() error {
 		}
 		fmt.Fprintf(&core, "mroute from %s source %s group %s to %s\n", Core(n), Host(n), DataGroup, strings.Join(others, " "))
 	}
-	fmt.Fprintf(&core, "mroute from k1 source %s group %s to %s\n", KeyServer, RekeyGroup, strings.Join(all, " "))
+	for n := 1; n <= l.KeyServers; n++ {
+		fmt.Fprintf(&core, "mroute from k%d source %s group %s to %s\n", n, KSAddr(n), RekeyGroup, strings.Join(all, " "))
+	}
 	if err := l.smcrouted("core", core.String()); err != nil {
 		return err
 	}
@@ -74,14 +76,22 @@ func (l *Lab) smcrouted(node, conf string) error {
 
 const multicastPort = 5001
 
+// streamPort is where a host's steady stream goes: each sender has its own port, or their
+// numbers would mix.
+func streamPort(host string) int { return multicastPort + 1000 + int(host[len(host)-1]-'0') }
+
 // JoinMulticast joins DataGroup at a node and counts datagrams numbered below that
 // number until Close.
 func (l *Lab) JoinMulticast(node string, datagrams int) (*Receiver, error) {
+	return l.joinMulticast(node, multicastPort, datagrams)
+}
+
+func (l *Lab) joinMulticast(node string, port, datagrams int) (*Receiver, error) {
 	var c *net.UDPConn
 	err := l.In(node, func() error {
 		dev, err := net.InterfaceByName("e0")
 		if err == nil {
-			c, err = net.ListenMulticastUDP("udp4", dev, &net.UDPAddr{IP: net.ParseIP(DataGroup), Port: multicastPort})
+			c, err = net.ListenMulticastUDP("udp4", dev, &net.UDPAddr{IP: net.ParseIP(DataGroup), Port: port})
 		}
 		return err
 	})
@@ -92,11 +102,11 @@ func (l *Lab) JoinMulticast(node string, datagrams int) (*Receiver, error) {
 }
 
 // multicastSender opens a socket that sends to DataGroup.
-func (l *Lab) multicastSender(node string) (*net.UDPConn, error) {
+func (l *Lab) multicastSender(node string, port int) (*net.UDPConn, error) {
 	var c *net.UDPConn
 	err := l.In(node, func() error {
 		var err error
-		c, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.ParseIP(DataGroup), Port: multicastPort})
+		c, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.ParseIP(DataGroup), Port: port})
 		if err != nil {
 			return err
 		}
@@ -111,7 +121,7 @@ func (l *Lab) multicastSender(node string) (*net.UDPConn, error) {
 // SendMulticast sends n datagrams of size octets (8 at least) to DataGroup from a
 // host, at most rate a second.
 func (l *Lab) SendMulticast(node string, n, size, rate int) error {
-	c, err := l.multicastSender(node)
+	c, err := l.multicastSender(node, multicastPort)
 	if err != nil {
 		return err
 	}

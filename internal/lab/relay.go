@@ -47,11 +47,11 @@ func (l *Lab) Relay(n int, imp Impairment) (*Relay, error) {
 	return l.relay(fmt.Sprintf("r%d", n), near, far, imp, func() error { return l.memberRoutes(n) })
 }
 
-// RelayKeyServer is Relay for the key server's link: its multicast routes must come
+// RelayKeyServer is Relay for the first key server's link: its multicast routes must come
 // later.
 func (l *Lab) RelayKeyServer(imp Impairment) (*Relay, error) {
-	near, far := keyServerLink()
-	return l.relay("rk", near, far, imp, l.keyServerRoutes)
+	near, far := keyServerLink(1)
+	return l.relay("rk", near, far, imp, func() error { return l.keyServerRoutes(1) })
 }
 
 // relay replaces the link between two ends; routes are set again.

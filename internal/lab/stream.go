@@ -84,14 +84,14 @@ func (l *Lab) MulticastStream(from string, rate, size int, to ...string) (*Strea
 		}
 	}
 	for _, node := range to {
-		r, err := l.JoinMulticast(node, streamLimit)
+		r, err := l.joinMulticast(node, streamPort(from), streamLimit)
 		if err != nil {
 			leave()
 			return nil, err
 		}
 		rs = append(rs, r)
 	}
-	out, err := l.multicastSender(from)
+	out, err := l.multicastSender(from, streamPort(from))
 	if err != nil {
 		leave()
 		return nil, err
@@ -129,6 +129,18 @@ func (s *Stream) sent() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Sent
+}
+
+// Mark is the number of the datagram that is sent next.
+func (s *Stream) Mark() int { return s.sent() }
+
+// Lost counts the datagrams numbered from (included) to (not included) that each receiver
+// hasn't got so far.
+func (s *Stream) Lost(from, to int) (lost []int) {
+	for _, r := range s.rs {
+		lost = append(lost, to-from-(r.below(to)-r.below(from)))
+	}
+	return lost
 }
 
 // Counts returns what was sent and what arrived, at the receiver that has least, so

@@ -5,6 +5,7 @@ package lab
 //	hN e0 10.1.N.10 ── lan 10.1.N.1 gmN wan 172.16.N.2 ── cN 172.16.N.1 core
 //	                                        ks e0 172.16.8.2 ── k1 172.16.8.1 core
 //
+// Further key servers are ks2 172.16.9.2 on the core's k2, ks3 172.16.10.2 on k3, …
 // hN also has 10.1.N.66, the address that the demo's list denies (travels in clear).
 // IPv6: 2001:db8:1:N::10 behind 2001:db8:16:N::2; the key server is 2001:db8:16:8::2.
 
@@ -32,8 +33,19 @@ func Host6(n int) string { return fmt.Sprintf("2001:db8:1:%d::10", n) }
 // WAN returns member n's outside address.
 func WAN(n int) string { return fmt.Sprintf("172.16.%d.2", n) }
 
-// KeyServer is the key server's address.
+// KeyServer is the first key server's address.
 const KeyServer = "172.16.8.2"
+
+// KSNode returns the node of key server n, from 1: ks, ks2, ks3, …
+func KSNode(n int) string {
+	if n == 1 {
+		return "ks"
+	}
+	return fmt.Sprintf("ks%d", n)
+}
+
+// KSAddr returns the address of key server n; that of the first is KeyServer.
+func KSAddr(n int) string { return fmt.Sprintf("172.16.%d.2", 7+n) }
 
 // Core returns the core's interface towards member n.
 func Core(n int) string { return fmt.Sprintf("c%d", n) }
@@ -54,7 +66,7 @@ func (l *Lab) addNode(name string) error {
 	}
 	l.nodes = append(l.nodes, name)
 	router := "1"
-	if name[0] == 'h' || name == "ks" {
+	if name[0] == 'h' || strings.HasPrefix(name, "ks") {
 		router = "0"
 	}
 	return l.Sysctl(name, map[string]string{
@@ -99,14 +111,10 @@ func (l *Lab) topology() error {
 	if err := l.addNode("core"); err != nil {
 		return err
 	}
-	if err := l.addNode("ks"); err != nil {
-		return err
-	}
-	if err := l.link(keyServerLink()); err != nil {
-		return err
-	}
-	if err := l.keyServerRoutes(); err != nil {
-		return err
+	for n := 1; n <= l.KeyServers; n++ {
+		if err := l.keyServer(n); err != nil {
+			return err
+		}
 	}
 	for n := 1; n <= l.Members; n++ {
 		if err := l.member(n); err != nil {
@@ -116,13 +124,25 @@ func (l *Lab) topology() error {
 	return nil
 }
 
-// keyServerLink is the link between the key server and the core.
-func keyServerLink() (ks, core end) {
-	return end{"ks", "e0", KeyServer + "/24", "2001:db8:16:8::2/64"}, end{"core", "k1", "172.16.8.1/24", "2001:db8:16:8::1/64"}
+// keyServer adds key server n.
+func (l *Lab) keyServer(n int) error {
+	if err := l.addNode(KSNode(n)); err != nil {
+		return err
+	}
+	if err := l.link(keyServerLink(n)); err != nil {
+		return err
+	}
+	return l.keyServerRoutes(n)
 }
 
-func (l *Lab) keyServerRoutes() error {
-	return l.batch("ks", "route replace default via 172.16.8.1", "route replace ::/0 via 2001:db8:16:8::1")
+// keyServerLink is the link between key server n and the core.
+func keyServerLink(n int) (ks, core end) {
+	return end{KSNode(n), "e0", KSAddr(n) + "/24", fmt.Sprintf("2001:db8:16:%d::2/64", 7+n)},
+		end{"core", fmt.Sprintf("k%d", n), fmt.Sprintf("172.16.%d.1/24", 7+n), fmt.Sprintf("2001:db8:16:%d::1/64", 7+n)}
+}
+
+func (l *Lab) keyServerRoutes(n int) error {
+	return l.batch(KSNode(n), fmt.Sprintf("route replace default via 172.16.%d.1", 7+n), fmt.Sprintf("route replace ::/0 via 2001:db8:16:%d::1", 7+n))
 }
 
 // member adds gmN and hN.
