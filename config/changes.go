@@ -123,10 +123,19 @@ var changes = []Row{
 	{Name: "ks-address", Change: "address of this key server", When: AtOnce, Text: "rekeys come from the new address", find: ksAddress},
 
 	// Cooperative key servers.
-	{Name: "coop-on", Change: "redundancy switched on", Guide: "table 2 l.1698", When: AtOnce, Text: "set it on every other key server at once", find: coopOn},
-	{Name: "coop-priority", Change: "local priority", Guide: "table 2 l.1710", When: AtOnce, Text: "no election is forced", find: coopPriority},
-	{Name: "coop-peer", Change: "peers, and how key servers speak with them", Guide: "table 2 l.1723", When: AtOnce, Text: "counts with the next message between key servers", find: coopPeers},
-	{Name: "coop-off", Change: "redundancy switched off", Guide: "table 2 l.1765", When: AtOnce, Text: "set it on every other key server at once", find: coopOff},
+	{Name: "coop-on", Change: "redundancy switched on", Guide: "table 2 l.1698", When: AtOnce,
+		Text: "nobody registers here until a primary is elected; keys that were made alone are merged with another's by one rekey; set it on every other key server at once", find: coopOn},
+	{Name: "coop-priority", Change: "local priority", Guide: "table 2 l.1710", When: AtOnce, Text: "counts in the next election; none is forced", find: coopPriority},
+	{Name: "coop-peer", Change: "peers, and how key servers speak with them", Guide: "table 2 l.1723", When: AtOnce,
+		Text: "counts with the next message between key servers; where the primary is taken off the list, an election begins", find: coopPeers},
+	{Name: "coop-address", Change: "own address towards other key servers", When: AtOnce,
+		Text: "this key server leaves the others and comes back under the new address, which each must have as a peer; one rekey merges its keys with theirs", find: coopAddressMoved},
+	{Name: "coop-off", Change: "redundancy switched off", Guide: "table 2 l.1765", When: AtOnce,
+		Text: "a primary goes on alone with a new KEK, which a rekey brings; a secondary has no keys until a member registers; set it on every other key server at once", find: coopOff},
+	{Name: "sender-ids", Change: "Sender IDs that this key server gives out, none of the former among them", When: AtRegistration,
+		Text: "counts for registrations from now on; members keep those that they have", find: sidsApart},
+	{Name: "sender-ids-shared", Change: "Sender IDs that this key server gives out, former ones among them", When: AtRegistration,
+		Text: "the primary deletes all keys, members register again and get Sender IDs under new ones: under the present keys none may be given out twice", effects: Effects{Reregister: true}, find: sidsShared},
 
 	// A member's side.
 	{Name: "member-servers", Change: "key servers of this member", When: AtRegistration,

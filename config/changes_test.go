@@ -57,6 +57,7 @@ const (
 	inLocal = inGroup + " server local\n  "
 	inSA    = inLocal + "sa ipsec 1\n   "
 	inMine  = "crypto gdoi group joined\n "
+	gcm     = "crypto ipsec profile gdoi-p\n set transform-set other\n"
 	coop    = inLocal + "redundancy\n   local priority 10\n   peer address ipv4 10.0.0.3\n"
 )
 
@@ -65,6 +66,7 @@ var rowCases = []struct {
 	row, before, change string
 	group               string // "" for diffint
 	also                []string
+	found               []string // all rows, where the row isn't the first
 	verdict             string
 	when                When
 	effect              Effects
@@ -108,7 +110,11 @@ var rowCases = []struct {
 	{row: "coop-on", change: coop, also: []string{"coop-priority", "coop-peer"}, verdict: "no effect on members", when: AtOnce},
 	{row: "coop-priority", before: coop, change: inLocal + "redundancy\n   no local priority 10\n   local priority 20\n", verdict: "no effect on members", when: AtOnce},
 	{row: "coop-peer", before: coop, change: inLocal + "redundancy\n   peer address ipv4 10.0.0.4\n", verdict: "no effect on members", when: AtOnce},
-	{row: "coop-peer", before: coop, change: inLocal + "redundancy\n   local address 10.0.0.9\n   protocol version optimize\n   protocol timeout refresh 10\n   protocol timeout periodic 40\n   protocol retransmit 5\n", verdict: "no effect on members", when: AtOnce},
+	{row: "coop-peer", before: coop, change: inLocal + "redundancy\n   protocol version optimize\n   protocol timeout refresh 10\n   protocol timeout periodic 40\n   protocol retransmit 5\n", verdict: "no effect on members", when: AtOnce},
+	{row: "coop-address", before: coop, change: inLocal + "redundancy\n   local address 10.0.0.9\n", verdict: "no effect on members", when: AtOnce},
+	{row: "sender-ids", before: gcm + coop + inLocal + "identifier\n   range 0 - 5\n", change: inLocal + "identifier\n   no range 0 - 5\n   range 6 - 9\n", verdict: "no effect on members", when: AtRegistration},
+	{row: "sender-ids-shared", before: gcm + coop + inLocal + "identifier\n   range 0 - 5\n", change: inLocal + "identifier\n   no range 0 - 5\n   range 5 - 9\n", verdict: "members must re-register", when: AtRegistration, effect: Effects{Reregister: true}},
+	{row: "sender-ids-shared", before: gcm + coop, change: inLocal + "redundancy\n   peer address ipv4 10.0.0.4\n", found: []string{"coop-peer", "sender-ids-shared"}, verdict: "members must re-register", when: AtRegistration, effect: Effects{Reregister: true}},
 	{row: "coop-off", before: inLocal + "redundancy\n", change: inLocal + "no redundancy\n", verdict: "no effect on members", when: AtOnce},
 	{row: "member-servers", change: inMine + "server address ipv4 10.9.9.8\n", group: "joined", verdict: "no effect on members", when: AtRegistration},
 	{row: "member-map", change: "access-list 130 deny tcp any any eq 23\n", group: "joined", verdict: "no effect on members", when: AtOnce},
@@ -155,7 +161,11 @@ func TestChange(t *testing.T) {
 					t.Error("no words")
 				}
 			}
-			if want := append([]string{x.row}, x.also...); !slices.Equal(found, want) {
+			want := append([]string{x.row}, x.also...)
+			if x.found != nil {
+				want = x.found
+			}
+			if !slices.Equal(found, want) {
 				t.Errorf("found %q, want %q", found, want)
 			}
 			if back := Consequences(next, next); len(back) != 0 {

@@ -11,9 +11,6 @@ import (
 	"getvpn/cli/grammar"
 )
 
-// notYet is told of blocks that are read and checked before an engine acts upon them.
-const notYet = "read and checked, without effect in this version"
-
 func (b *builder) redundancy() *Redundancy { return b.local().Redundancy }
 
 func coopCommands() []command {
@@ -54,7 +51,6 @@ func coopCommands() []command {
 				return nil
 			}
 			b.mark("crypto gdoi group " + b.thisGroup().Name + " identifier")
-			b.warn(notYet)
 			return nil
 		}},
 		{Mode: modeIdent, Pattern: "range a:<0-511> - b:<0-511>", Help: "KSSIDs of this key server", No: true, Do: func(b *builder, m *grammar.Match) error {
@@ -89,7 +85,6 @@ func enterRedundancy(b *builder, m *grammar.Match) error {
 		l.Redundancy = newRedundancy()
 	}
 	b.mark("crypto gdoi group " + b.thisGroup().Name + " redundancy")
-	b.warn(notYet)
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"getvpn/ipsec"
 )
 
 // coop is both sides' "redundancy", nil where there is none.
@@ -54,7 +56,6 @@ func coopPeers(p *pair) []hit {
 	var what []string
 	say := func(cond bool, format string, args ...any) { what = on(what, cond, format, args...) }
 	say(!samePeers(a.Peers, b.Peers), "%s to %s", addrsOrNone(a.Peers), addrsOrNone(b.Peers))
-	say(a.Address != b.Address, "own address %s to %s", addrOrNone(a.Address), addrOrNone(b.Address))
 	say(a.Optimize != b.Optimize, "protocol version")
 	say(a.Refresh != b.Refresh, "refresh %d s to %d s", secs(a.Refresh), secs(b.Refresh))
 	say(a.Periodic != b.Periodic, "periodic %d s to %d s", secs(a.Periodic), secs(b.Periodic))
@@ -75,4 +76,65 @@ func addrsOrNone(l []netip.Addr) string {
 		return "none"
 	}
 	return strings.Trim(fmt.Sprint(l), "[]")
+}
+
+func coopAddressMoved(p *pair) []hit {
+	a, b, ok := p.server()
+	if !ok || a.Redundancy == nil || b.Redundancy == nil {
+		return nil
+	}
+	return one(a.CoopAddress() != b.CoopAddress(), "%s to %s", addrOrNone(a.CoopAddress()), addrOrNone(b.CoopAddress()))
+}
+
+// senderIDs are both sides' ranges where they differ and members had Sender IDs and will
+// have some. Another width is a row of its own.
+func (p *pair) senderIDs() (was, is []SIDRange) {
+	a, b, ok := p.server()
+	if !ok || a.SIDBits != b.SIDBits || !counting(p.wasSA) || !counting(p.isSA) {
+		return nil, nil
+	}
+	if was, is = a.given(), b.given(); slices.Equal(was, is) {
+		return nil, nil
+	}
+	return was, is
+}
+
+// given are the Sender IDs that a key server gives out: alone, all of them.
+func (l *LocalServer) given() []SIDRange {
+	if l.Redundancy == nil {
+		return []SIDRange{{0, uint32(uint64(1)<<l.SIDBits - 1)}}
+	}
+	return l.SIDRanges()
+}
+
+func counting(l []saView) bool {
+	return slices.ContainsFunc(l, func(v saView) bool { return slices.ContainsFunc(v.sets, ipsec.Transform.Counter) })
+}
+
+// sharing reports whether two lists of ranges have a Sender ID in common.
+func sharing(a, b []SIDRange) bool {
+	return slices.ContainsFunc(a, func(x SIDRange) bool {
+		return slices.ContainsFunc(b, func(y SIDRange) bool { return x.Low <= y.High && y.Low <= x.High })
+	})
+}
+
+func sidsApart(p *pair) []hit {
+	a, b := p.senderIDs()
+	return one(len(b) > 0 && !sharing(a, b), "%s to %s", rangesOrNone(a), rangesOrNone(b))
+}
+
+func sidsShared(p *pair) []hit {
+	a, b := p.senderIDs()
+	return one(sharing(a, b), "%s to %s", rangesOrNone(a), rangesOrNone(b))
+}
+
+func rangesOrNone(l []SIDRange) string {
+	if len(l) == 0 {
+		return "none"
+	}
+	var w []string
+	for _, r := range l {
+		w = append(w, r.String())
+	}
+	return strings.Join(w, ", ")
 }

@@ -79,8 +79,8 @@ func KSSIDBits(width int) int {
 	return 0
 }
 
-// SIDRanges are the Sender IDs that this key server gives out, in ascending order. They
-// are those of its identifier lines. Without, the numbers are split evenly between the
+// SIDRanges are the Sender IDs that this key server has among others, in ascending order.
+// They are those of its identifier lines. Without, the numbers are split evenly between the
 // key servers of the group in the order of their addresses, into as many shares as the
 // next power of two, as the vendor recommends. A key server without peers has all. None
 // are left when redundancy lacks the own address.

@@ -45,6 +45,9 @@ func (v *validator) kssids(group string, l *LocalServer, at string) {
 func (a *adviser) coop(g *Group) {
 	l, at := g.Local, "crypto gdoi group "+g.Name+" redundancy"
 	if l.Redundancy == nil {
+		if len(l.KSSIDs) > 0 {
+			a.say("crypto gdoi group "+g.Name+" identifier", "group %s: identifier: without redundancy it has no effect: a key server alone gives out all Sender IDs", g.Name)
+		}
 		return
 	}
 	servers := 1 + len(l.CoopPeers())
