@@ -53,7 +53,7 @@ func (l *Lab) Split(match string, sides ...[]string) error {
 			fmt.Fprintf(&b, "iifname %s oifname %s %s counter drop\n", a, z, match)
 		}
 	}
-	b.WriteString("} }\n")
+	b.WriteString("}\n}\n")
 	_, err := l.Input("core", b.String(), "nft", "-f", "-")
 	return err
 }
