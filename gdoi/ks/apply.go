@@ -39,15 +39,16 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 		g.setup, g.want, g.ledger, g.ring = old, oldWant, oldLedger, was
 		return err
 	}
-	if e.Reregister && next.SIDBits != old.SIDBits || !slices.Equal(next.Coop.ranges(), old.Coop.ranges()) {
+	if next.SIDBits != old.SIDBits || !slices.Equal(next.Coop.ranges(), old.Coop.ranges()) {
 		g.ledger = nil
 	}
 	if g.ledger == nil && g.needsSIDs() {
 		if err := g.openLedger(); err != nil {
 			return undo(err)
 		}
-		// No TEK of these keys was in a counter mode: no number was given out under them.
-		if was.active() && !e.Reregister && g.coop == nil {
+		if was.active() && !e.Reregister {
+			// Alone, no TEK of these keys was in a counter mode: no number was given out
+			// under them. Among others nothing is until the keys list this ledger.
 			if err := g.ledger.Reset(was.gen); err != nil {
 				return undo(err)
 			}
@@ -59,6 +60,7 @@ func (g *Group) apply(next *Setup, e config.Effects, now time.Time) error {
 		}
 		was = g.ring
 	}
+	g.outgrow(oldLedger)
 	if done, err := g.applyCoop(old, now); err != nil {
 		return undo(err)
 	} else if done {
@@ -123,7 +125,7 @@ func (g *Group) untilClear(next *Setup) *Setup {
 // a rekey has to add. Keys that nobody will be told of are made at once.
 func (g *Group) carry(old *Setup, was *keyring, e config.Effects, now time.Time) (*keyring, order, error) {
 	ring := g.emptyRing()
-	ring.gen, ring.slate, ring.kek = was.gen, was.slate, was.kek
+	ring.inherit(was)
 	ring.teks = make([][]*tek, len(ring.specs))
 	o := order{kek: e.NewKEK}
 	for i, entry := range g.setup.Entries {

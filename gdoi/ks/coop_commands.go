@@ -82,7 +82,7 @@ func (g *Group) applyCoop(old *Setup, now time.Time) (done bool, err error) {
 func (g *Group) reshape(old *Setup) {
 	was := g.ring
 	ring := g.emptyRing()
-	ring.gen, ring.slate, ring.kek, ring.contains, ring.ended = was.gen, was.slate, was.kek, was.contains, was.ended
+	ring.inherit(was)
 	ring.teks = make([][]*tek, len(ring.specs))
 	for i, e := range g.setup.Entries {
 		if j := slices.IndexFunc(old.Entries, func(x SetupEntry) bool { return x.Seq == e.Seq }); j >= 0 && j < len(was.teks) {

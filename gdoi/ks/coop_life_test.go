@@ -256,7 +256,7 @@ func TestSharedRowsKeepEverything(t *testing.T) {
 	if got, err := decodeRow(b); err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	lr := ledgerRow{sharedLedger{ledgerID{1}, []coop.SIDRange{{Low: 1, High: 2}}}, Generation{4}}
+	lr := ledgerRow{sharedLedger{ledgerID{1}, 24, []coop.SIDRange{{Low: 1, High: 2}}}, Generation{4}}
 	if b, err = lr.encode(); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func FuzzDecodeSharedRows(f *testing.F) {
 	r := sharedRow{Path: gmPath(3), Alt: gmAddr(4)}
 	b, _ := r.encode()
 	f.Add(b)
-	lr := ledgerRow{sharedLedger{ledgerID{1}, []coop.SIDRange{{Low: 1, High: 2}}}, Generation{4}}
+	lr := ledgerRow{sharedLedger{ledgerID{1}, 24, []coop.SIDRange{{Low: 1, High: 2}}}, Generation{4}}
 	b, _ = lr.encode()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -32,6 +32,7 @@ type ledgerID [16]byte
 // sharedLedger is what other key servers know of a ledger.
 type sharedLedger struct {
 	ID     ledgerID
+	Bits   int // width of its Sender IDs
 	Ranges []coop.SIDRange
 }
 
@@ -43,6 +44,7 @@ type ledgerRow struct {
 
 func (l *sharedLedger) walk(c *coder) {
 	c.array(l.ID[:])
+	number(c, &l.Bits)
 	list(c, &l.Ranges, 2, func(r *coop.SIDRange) {
 		number(c, &r.Low)
 		number(c, &r.High)
@@ -87,7 +89,7 @@ func (g *Group) ownLedger() (l sharedLedger, ok bool) {
 	if g.coop == nil || g.ledger == nil {
 		return l, false
 	}
-	return sharedLedger{g.ledger.id, g.ledger.in.Ranges}, true
+	return g.ledger.shared(), true
 }
 
 // tellLedger makes our ledger known.
@@ -141,6 +143,9 @@ func (g *Group) listLedgers(now time.Time) {
 		known[r.ID] = r.sharedLedger
 		spent = spent || r.Spent == g.ring.gen
 	}
+	if g.ring.bits != g.setup.SIDBits {
+		spent = true // Sender IDs of two widths can begin nonces alike
+	}
 	ring := g.ring.clone()
 	slate, more := ring.listLedgers(known)
 	switch {
@@ -163,7 +168,7 @@ func (k *keyring) listLedgers(known map[ledgerID]sharedLedger) (slate, more bool
 	slices.SortFunc(ids, func(a, b ledgerID) int { return slices.Compare(a[:], b[:]) })
 	for _, id := range ids {
 		l := known[id]
-		if k.lists(id) {
+		if k.lists(id) || l.Bits != k.bits {
 			continue
 		}
 		fits := true
@@ -190,8 +195,11 @@ func (k *keyring) lists(id ledgerID) bool {
 }
 
 // joinLedgers takes over the list of a ring that is merged; false: a range has been
-// counted in by two ledgers.
+// counted in by two ledgers, or in two widths.
 func (k *keyring) joinLedgers(its *keyring) bool {
+	if k.bits != its.bits && len(k.listed)+len(its.listed) > 0 {
+		return false
+	}
 	for _, l := range its.listed {
 		if k.lists(l.ID) {
 			continue
@@ -204,8 +212,29 @@ func (k *keyring) joinLedgers(its *keyring) bool {
 	return true
 }
 
+// outgrow notes that our ledger has taken the place of was.
+func (g *Group) outgrow(was *Ledger) {
+	g.former = slices.DeleteFunc(slices.Clone(g.former), func(l sharedLedger) bool { return !g.ring.lists(l.ID) })
+	if was != nil && was != g.ledger && was.Used() > 0 {
+		g.former = append(g.former, was.shared())
+	}
+}
+
+// formerSIDs are ranges that were ours and of which some may be in use under the keys in
+// force.
+func (g *Group) formerSIDs() (out []coop.SIDRange) {
+	for _, l := range g.former {
+		if g.ring.lists(l.ID) {
+			out = append(out, l.Ranges...)
+		}
+	}
+	return out
+}
+
 // givesSIDs reports whether our ledger may give out Sender IDs for the keys in force.
-func (g *Group) givesSIDs() bool { return g.ledger != nil && g.ring.lists(g.ledger.id) }
+func (g *Group) givesSIDs() bool {
+	return g.ledger != nil && g.ring.bits == g.setup.SIDBits && g.ring.lists(g.ledger.id)
+}
 
 // followLedger binds the ledger to keys that another key server has made.
 func (g *Group) followLedger(d *durable) error {

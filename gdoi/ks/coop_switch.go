@@ -27,7 +27,7 @@ func (g *Group) switchCoop(was *Ledger, now time.Time) error {
 		return nil
 	}
 	if was != nil && g.ring.active() {
-		g.outside(sharedLedger{was.id, was.in.Ranges})
+		g.outside(was.shared())
 	}
 	if err := g.openCoop(&durable{}); err != nil {
 		return err

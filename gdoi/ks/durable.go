@@ -110,7 +110,7 @@ func (g *Group) export() durable {
 	wall := g.s.time.Wall
 	r := g.ring
 	d := durable{At: wall(g.now()), Machine: g.s.o.Machine, Boot: g.s.o.Clock.Boot(), Clean: g.ended && g.told(),
-		Form: g.setup.form(), Policy: g.setup.policy(), Generation: r.gen, SIDBits: g.setup.SIDBits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
+		Form: g.setup.form(), Policy: g.setup.policy(), Generation: r.gen, SIDBits: r.bits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
 		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent,
 		Contains: r.contains, Ended: r.ended, Listed: r.listed}
 	if c := g.coop; c != nil {
@@ -201,7 +201,7 @@ func (g *Group) ringOf(d *durable, now time.Time) (ring *keyring, keks []*kek) {
 	at := g.s.time.At
 	ring = g.emptyRing()
 	ring.gen, ring.ord, ring.slate = d.Generation, d.Ord, 1
-	ring.contains, ring.ended, ring.listed = d.Contains, d.Ended, d.Listed
+	ring.contains, ring.ended, ring.listed, ring.bits = d.Contains, d.Ended, d.Listed, d.SIDBits
 	ring.teks = make([][]*tek, len(ring.specs))
 	for i, e := range g.setup.Entries {
 		for _, s := range d.Entries {

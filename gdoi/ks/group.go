@@ -38,6 +38,7 @@ type Group struct {
 	ring    *keyring        // in force; empty until the first member has registered
 	pending *keyring        // offered to whoever registers first, until it has proved to be alive
 	ledger  *Ledger
+	former  []sharedLedger // ours of before its ranges changed
 	roster  *roster
 	keks    map[uint32]*liveKEK // by ord: those that members may still hold
 	pseudo  pseudoClock
@@ -147,6 +148,7 @@ func (g *Group) emptyRing() *keyring {
 		specs = append(specs, g.setup.Entries[i].keys())
 	}
 	r := newKeyring(specs, g.setup.Rekey.kekSpec(), g.s.o.Rand)
+	r.bits = g.setup.SIDBits
 	if g.ring != nil {
 		r.ord = g.ring.ord
 	}

@@ -128,6 +128,7 @@ type keyring struct {
 	// those whose members were told to leave them.
 	contains, ended []Generation
 	listed          []sharedLedger // ledgers that give out Sender IDs for these keys
+	bits            int            // width of Sender IDs that are given out for these keys
 }
 
 func newKeyring(specs []keySpec, kspec *kekSpec, rand io.Reader) *keyring {
@@ -151,6 +152,12 @@ func (k *keyring) reset(now time.Time) error {
 	}
 	*k = n
 	return nil
+}
+
+// inherit takes over from was all that doesn't follow from the configuration, but for TEKs.
+func (k *keyring) inherit(was *keyring) {
+	k.gen, k.slate, k.kek, k.ord = was.gen, was.slate, was.kek, was.ord
+	k.contains, k.ended, k.listed, k.bits = was.contains, was.ended, was.listed, was.bits
 }
 
 // clone returns a ring that can be changed without touching k; keys are shared.

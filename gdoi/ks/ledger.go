@@ -275,6 +275,9 @@ func (l *Ledger) Rebind(gen Generation) error {
 	return nil
 }
 
+// shared is the ledger as other key servers know it.
+func (l *Ledger) shared() sharedLedger { return sharedLedger{l.id, l.bits, l.in.Ranges} }
+
 // Used is how many numbers have been handed out under the present keys.
 func (l *Ledger) Used() uint64 { return l.next }
 
