@@ -434,10 +434,13 @@ var tableRows = []row{
 
 // awaiting are rows that can't be tested yet, and what for.
 var awaiting = map[string]string{
-	"coop-on":       "cooperative key servers",
-	"coop-off":      "cooperative key servers",
-	"coop-priority": "cooperative key servers",
-	"coop-peer":     "cooperative key servers",
+	"coop-on":           "cooperative key servers",
+	"coop-off":          "cooperative key servers",
+	"coop-priority":     "cooperative key servers",
+	"coop-peer":         "cooperative key servers",
+	"coop-address":      "cooperative key servers",
+	"sender-ids":        "cooperative key servers",
+	"sender-ids-shared": "cooperative key servers",
 }
 
 // Each row of config's table has a test on whole daemons or is awaited, not both.
