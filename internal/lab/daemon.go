@@ -28,13 +28,14 @@ type Daemon struct {
 func (l *Lab) Daemon(node, conf string, options ...string) (*Daemon, error) {
 	base := filepath.Join(l.Dir, node)
 	d := &Daemon{Node: node, Conf: conf, Socket: base + ".sock", lab: l}
-	for _, dir := range []string{base + ".state", filepath.Join(l.bpf, node)} {
+	state := l.stateDir(node)
+	for _, dir := range []string{state, filepath.Join(l.bpf, node)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
 	}
 	p, err := l.Start(node, node, filepath.Join(l.Bin, "getvpnd"), append([]string{"--config", conf, "--socket", d.Socket,
-		"--state-dir", base + ".state", "--bpf-dir", filepath.Join(l.bpf, node)}, options...)...)
+		"--state-dir", state, "--bpf-dir", filepath.Join(l.bpf, node)}, options...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +48,9 @@ func (l *Lab) Daemon(node, conf string, options ...string) (*Daemon, error) {
 		return err
 	})
 }
+
+// stateDir is a daemon's state directory.
+func (l *Lab) stateDir(node string) string { return filepath.Join(l.Dir, node+".state") }
 
 // ConfFile writes a configuration file into the lab's folder.
 func (l *Lab) ConfFile(name, text string) (string, error) {

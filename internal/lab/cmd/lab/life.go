@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ func (s *story) listen() *ear {
 	return l
 }
 
-func (s *story) daemons() []*lab.Daemon { return append([]*lab.Daemon{s.ks}, s.gms...) }
+func (s *story) daemons() []*lab.Daemon { return slices.Concat(s.kss, s.gms) }
 
 // hear waits until a daemon says the texts, and quotes its new lines that hold one of
 // them.
@@ -173,10 +174,10 @@ func (s *story) policyChange() error {
 		return err
 	}
 	hear := s.listen()
-	out, err := s.ks.Type("ks", "configure terminal",
+	lines := []string{"configure terminal",
 		"ip access-list extended PROTECTED",
-		"no deny ip host "+lab.DeniedHost(2)+" any",
-		"no deny ip any host "+lab.DeniedHost(2),
+		"no deny ip host " + lab.DeniedHost(2) + " any",
+		"no deny ip any host " + lab.DeniedHost(2),
 		"exit",
 		"crypto ipsec transform-set GCM256 esp-gcm 256",
 		"exit",
@@ -184,7 +185,8 @@ func (s *story) policyChange() error {
 		"set transform-set GCM256",
 		"exit",
 		"show configuration consequences",
-		"end")
+		"end"}
+	out, err := s.ks.Type(s.ks.Node, lines...)
 	quote(out, 40)
 	if err != nil {
 		return err
@@ -201,6 +203,14 @@ func (s *story) policyChange() error {
 	if _, transform, err := s.newestTEK(spi); err != nil || transform != aes256 {
 		return errors.Join(fmt.Errorf("the newest transform is %s", transform), err)
 	}
+	other := s.kss[1]
+	if err := hear.hear(other, "COOP_CONFIG_MISMATCH"); err != nil {
+		return err
+	}
+	if _, err := other.Type(other.Node, lines...); err != nil {
+		return err
+	}
+	say("%s gets the same lines; members don't hear of it.", other.Node)
 	if err := excerpt(s.gms[0], "show crypto gdoi", aclLines); err != nil {
 		return err
 	}
@@ -338,8 +348,5 @@ func (s *story) kekRollover() error {
 	if transform != aes256 {
 		return errors.New("that isn't AES-256")
 	}
-	if err := s.load.account(); err != nil {
-		return err
-	}
-	return s.loadDown()
+	return s.load.account()
 }

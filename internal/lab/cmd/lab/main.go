@@ -44,7 +44,7 @@ func run(args []string) error {
 
 // demo tells the story; Ctrl-C cleans up too.
 func demo() error {
-	l, err := lab.New(lab.Options{})
+	l, err := lab.New(lab.Options{KeyServers: 2})
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func up() error {
 	if _, err := os.Stat(filepath.Join(keptDir, "lab.json")); err == nil {
 		return fmt.Errorf("lab: one is running already in %s; make lab-down removes it", keptDir)
 	}
-	l, err := lab.New(lab.Options{Prefix: keptPrefix, Dir: keptDir, Keep: true})
+	l, err := lab.New(lab.Options{KeyServers: 2, Prefix: keptPrefix, Dir: keptDir, Keep: true})
 	if err != nil {
 		return err
 	}
@@ -77,17 +77,19 @@ func up() error {
 	}
 	fmt.Printf("\nThe lab runs. To look around:\n\n")
 	for _, c := range [][2]string{
-		{"bin/getvpn --socket " + l.Dir + "/gm1.sock", "a shell at member 1 (also gm2, gm3, ks)"},
-		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "show crypto gdoi ks rekey"`, "one command at the key server"},
-		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "crypto gdoi ks rekey replace-now"`, "new keys at once"},
+		{"bin/getvpn --socket " + l.Dir + "/gm1.sock", "a shell at member 1 (also gm2, gm3, ks, ks2)"},
+		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "show crypto gdoi ks rekey"`, "one command at a key server"},
+		{"bin/getvpn --socket " + l.Dir + `/ks2.sock -c "show crypto gdoi ks coop"`, "who is primary"},
+		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "crypto gdoi ks rekey replace-now"`, "new keys at once, by the primary"},
 		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "clear crypto gdoi ks policy"`, "all new, the KEK too"},
-		{"bin/getvpn --socket " + l.Dir + "/ks.sock", "a shell at the key server: configure terminal, …"},
+		{"bin/getvpn --socket " + l.Dir + "/ks.sock", "a shell at a key server: configure terminal, …"},
+		{fmt.Sprintf("kill -9 %d; tail -f %s/ks2.log", s.kss[0].PID(), l.Dir), "the primary dies, the other takes over"},
 		{"ip netns exec " + l.NS("h1") + " ping " + lab.Host(2), "from host to host, encrypted"},
 		{"ip netns exec " + l.NS("h1") + " ping " + lab.DeniedHost(2), "to the address that the list denies, in clear"},
 		{"ip netns exec " + l.NS("core") + " tcpdump -n -i c1", "what the core sees"},
 		{"tail -f " + l.Dir + "/gm1.log", "a member's log"},
 	} {
-		fmt.Printf("  %-80s  %s\n", c[0], c[1])
+		fmt.Printf("  %-82s  %s\n", c[0], c[1])
 	}
 	fmt.Printf("\nmake lab-down removes it.\n")
 	return nil

@@ -17,7 +17,8 @@ import (
 
 type story struct {
 	l   *lab.Lab
-	ks  *lab.Daemon
+	kss []*lab.Daemon // the key servers
+	ks  *lab.Daemon   // the one of them that is primary
 	gms []*lab.Daemon
 	n   int
 
@@ -31,9 +32,9 @@ func (s *story) tell() error {
 		title string
 		do    func() error
 	}{
-		{"A network: a key server, three sites, a core that only routes", s.network},
-		{"The key server starts, the members register", s.start},
-		{"What the key server and a member know", s.show},
+		{"A network: two key servers, three sites, a core that only routes", s.network},
+		{"The key servers elect a primary, the members register", s.start},
+		{"What a key server and a member know", s.show},
 		{"Hosts talk: ping and a file", s.unicast},
 		{"What the core saw of it", s.coreSaw},
 		{"Multicast: one site sends, two receive", s.multicast},
@@ -44,6 +45,8 @@ func (s *story) tell() error {
 		{"A rekey under this load", s.rekey},
 		{"A policy change under this load, in the key server's configuration mode", s.policyChange},
 		{"A KEK rollover under this load: the key that protects rekeys", s.kekRollover},
+		{"The primary key server dies under this load", s.failover},
+		{"It comes back, as secondary", s.comesBack},
 		{"In clear, all the time", s.clear},
 	}
 	for _, step := range steps {
@@ -85,9 +88,9 @@ func (s *story) logs() {
 }
 
 func (s *story) network() error {
-	say("h1 %-10s ── gm1 ──┐        ┌── gm2 ── %s h2", lab.Host(1), lab.Host(2))
-	say("                       ├─ core ─┤")
-	say("ks %-10s ─────────┘        └── gm3 ── %s h3", lab.KeyServer, lab.Host(3))
+	say("ks  %-10s ────────┐        ┌──────── %s ks2", lab.KSAddr(1), lab.KSAddr(2))
+	say("h1  %-10s ── gm1 ─┼─ core ─┼─ gm2 ── %s h2", lab.Host(1), lab.Host(2))
+	say("                       └────────┴─ gm3 ── %s h3", lab.Host(3))
 	// Counted for the whole story, before routing, by the core's own kernel.
 	protected := "ip saddr 10.1.0.0/16 ip daddr { 10.1.0.0/16, 239.1.0.0/16 }"
 	return s.l.Count("core", map[string]string{
@@ -102,8 +105,18 @@ func (s *story) network() error {
 func conf(node string) string { return filepath.Join("examples", "demo", node+".conf") }
 
 func (s *story) start() error {
-	var err error
-	if s.ks, err = s.l.Daemon("ks", conf("ks")); err != nil {
+	if err := s.l.SigningKey("DEMO-KEY", lab.KSNode(1), lab.KSNode(2)); err != nil {
+		return err
+	}
+	for n := 1; n <= s.l.KeyServers; n++ {
+		d, err := s.l.Daemon(lab.KSNode(n), conf(lab.KSNode(n)))
+		if err != nil {
+			return err
+		}
+		s.kss = append(s.kss, d)
+	}
+	s.ks = s.kss[0]
+	if err := s.roles(s.kss[0], s.kss[1]); err != nil {
 		return err
 	}
 	for n := 1; n <= s.l.Members; n++ {
@@ -126,7 +139,7 @@ func (s *story) start() error {
 		say("%s says:", d.Node)
 		quote(strings.Join(line.FindAllString(d.Output(), -1), "\n"), 6)
 	}
-	return nil
+	return s.spread()
 }
 
 func (s *story) show() error {
@@ -214,7 +227,7 @@ func (s *story) multicast() error {
 	if err := s.l.RouteMulticast(); err != nil {
 		return err
 	}
-	const n, size, rate = 10000, 1000, 2500
+	const n, size, rate = 5000, 1000, 2500
 	var rs []*lab.Receiver
 	for _, h := range []string{"h2", "h3"} {
 		r, err := s.l.JoinMulticast(h, n)
@@ -322,7 +335,7 @@ func (s *story) throughput() error {
 		{"encrypted, AES-128-GCM", lab.Host(2)},
 		{"in clear (the denied address)", lab.DeniedHost(2)},
 	} {
-		gbps, err := s.l.IPerf("h1", "h2", way.addr, 4*time.Second)
+		gbps, err := s.l.IPerf("h1", "h2", way.addr, 3*time.Second)
 		if err != nil {
 			return err
 		}
