@@ -64,6 +64,7 @@ type cooperation struct {
 	kept    [32]byte // of the numbers that are saved
 	unsaved bool     // keys that were taken aren't saved yet: nobody may hear of them
 	wrong   bool     // keys that came can't be used
+	untaken *untaken // nor, perhaps, their KEK; nil: all can
 	owes    bool     // a new primary hasn't put keys in force yet
 	merging *merging
 	relay   chan relayed

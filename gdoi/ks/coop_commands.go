@@ -59,7 +59,7 @@ func (g *Group) applyCoop(old *Setup, now time.Time) (done bool, err error) {
 	if c == nil {
 		return false, nil
 	}
-	out, err := c.m.Configure(g.setup.coopConfig(), now)
+	out, err := c.m.Configure(g.coopConfig(), now)
 	if err != nil {
 		return false, err
 	}
@@ -72,6 +72,7 @@ func (g *Group) applyCoop(old *Setup, now time.Time) (done bool, err error) {
 	if g.ring.active() {
 		g.reshape(old)
 	}
+	g.retake(now)
 	g.pending = nil
 	g.version++
 	g.note()

@@ -65,10 +65,11 @@ func (g *Group) restate(now time.Time) {
 	}
 }
 
-// takeKeys holds the primary's keys in place of ours.
-func (g *Group) takeKeys(r coop.TakeKeys, now time.Time) {
+// take holds the primary's keys in place of ours, which have come at came.
+func (g *Group) take(r coop.TakeKeys, came, now time.Time) {
 	c := g.coop
-	d, err := g.received(r.Keys.Blob)
+	d, err := g.received(r.Keys.Blob, now.Sub(came))
+	defer func() { g.weigh(r, came, now) }()
 	if c.wrong = err != nil; c.wrong {
 		g.s.o.Log.Error("keys of a key server", "group", g.Name(), "peer", r.From, "error", err)
 		return
@@ -92,8 +93,8 @@ func (g *Group) takeKeys(r coop.TakeKeys, now time.Time) {
 	}
 }
 
-// received is another key server's keys on our clocks.
-func (g *Group) received(blob []byte) (durable, error) {
+// received is another key server's keys on our clocks, which came so long ago.
+func (g *Group) received(blob []byte, ago time.Duration) (durable, error) {
 	d, err := decodeState(blob)
 	if err == nil && d.Form != g.setup.form() {
 		d.zero()
@@ -103,7 +104,7 @@ func (g *Group) received(blob []byte) (durable, error) {
 		g.rejected["coop-keys"]++
 		return durable{}, err
 	}
-	d.shift(g.s.o.Clock.Now().Round(0).Sub(d.At))
+	d.shift(g.s.o.Clock.Now().Round(0).Add(-ago).Sub(d.At))
 	return d, nil
 }
 

@@ -35,7 +35,7 @@ type merging struct {
 
 // mergeKeys takes keys of another side beside ours.
 func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
-	d, err := g.received(r.Keys.Blob)
+	d, err := g.received(r.Keys.Blob, 0)
 	if err != nil {
 		g.s.o.Log.Error("keys of a key server", "group", g.Name(), "peer", r.From, "error", err)
 		return

@@ -17,7 +17,7 @@ func (g *Group) coopModel(now time.Time) *model.Coop {
 	}
 	v, s := c.m.View(), g.setup.Coop
 	protocol := [3]uint8{coop.Major, coop.Minor, 0}
-	out := &model.Coop{Local: s.Self, Priority: int(v.Priority), Role: model.CoopRole(v.Role), Primary: v.Primary, Version: s.Software, Protocol: protocol,
+	out := &model.Coop{Local: s.Self, Priority: int(s.Priority), Role: model.CoopRole(v.Role), Primary: v.Primary, Version: s.Software, Protocol: protocol,
 		Refresh: v.Refresh, Periodic: v.Periodic, Retries: v.Retries, Invalid: v.Invalid, Gate: model.CoopGate(v.Gate), Sequence: v.Sequence,
 		SIDs: sidModel(s.SIDs), OldSIDs: sidModel(g.formerSIDs()), Reinit: g.needsSIDs() && g.ring.active() && !g.givesSIDs()}
 	if v.Role != coop.Electing {

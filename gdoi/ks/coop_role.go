@@ -32,7 +32,7 @@ func (g *Group) result(r coop.Result) {
 		g.stepDown()
 		g.restate(now)
 	case coop.TakeKeys:
-		g.takeKeys(r, now)
+		g.take(r, now, now)
 	case coop.MergeKeys:
 		g.mergeKeys(r, now)
 	case coop.NumbersKnown:
@@ -81,6 +81,13 @@ func (g *Group) lead(now time.Time) {
 		return
 	}
 	c.owes = false
+	if c.untaken != nil {
+		if !c.wrong {
+			g.unheard()
+		}
+		c.untaken, c.wrong = nil, false
+		g.configureCoop(now)
+	}
 	g.purge()
 	g.listLedgers(now)
 	if fresh {

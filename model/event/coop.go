@@ -295,6 +295,20 @@ func (CoopSigningKeyDiffers) Row() Row {
 	return Row{"GETVPN", 3, "COOP_SIGNING_KEY_DIFFERS", "KS <peer> signs rekeys of group <group> with another key (SHA-256 <its>) than this one (<mine>): members would refuse them after a change of roles. Give both the same key."}
 }
 
+// CoopRekeysUnheard: a new primary can't sign under the KEK that members hold, because its
+// signing key is another one: they would drop its rekeys. Mine is the fingerprint of its
+// key, Members are addresses, some of them: a long list takes several.
+type CoopRekeysUnheard struct {
+	Group   string `f:"group"`
+	Members string `f:"members"`
+	Mine    string `f:"mine"`
+}
+
+// Row is the catalogue's line.
+func (CoopRekeysUnheard) Row() Row {
+	return Row{"GETVPN", 2, "COOP_REKEYS_UNHEARD", "This KS leads group <group> with another signing key (SHA-256 <mine>) than the last primary: members <members> drop its rekeys until they register again, before their keys end."}
+}
+
 // CoopSIDOverlap: Sender IDs of this key server are also a peer's. Ranges are written as
 // identifier lines write them.
 type CoopSIDOverlap struct {

@@ -68,6 +68,8 @@ func TestCoopMessages(t *testing.T) {
 			"%GDOI-5-COOP_KS_ELECTION: KS entering election mode in group GET (Previous Primary = 10.0.8.1)"},
 		{CoopSigningKeyDiffers{Peer: netip.MustParseAddr("10.0.8.1"), Group: "GET", Mine: "aa01", Its: "bb02"},
 			"%GETVPN-3-COOP_SIGNING_KEY_DIFFERS: KS 10.0.8.1 signs rekeys of group GET with another key (SHA-256 bb02) than this one (aa01): members would refuse them after a change of roles. Give both the same key."},
+		{CoopRekeysUnheard{Group: "GET", Members: "10.0.0.1, 10.0.0.2", Mine: "aa01"},
+			"%GETVPN-2-COOP_REKEYS_UNHEARD: This KS leads group GET with another signing key (SHA-256 aa01) than the last primary: members 10.0.0.1, 10.0.0.2 drop its rekeys until they register again, before their keys end."},
 		{CoopSIDOverlap{Group: "GET", Mine: "0 - 255", Peer: netip.MustParseAddr("10.0.8.1"), Its: "255 - 511"},
 			"%GETVPN-3-COOP_SID_OVERLAP: Sender IDs of group GET overlap: 0 - 255 here, 255 - 511 at KS 10.0.8.1. No member is registered for counter-mode keys until they don't."},
 		{CoopSIDOverlapCleared{Group: "GET", Peer: netip.MustParseAddr("10.0.8.1")},
