@@ -53,9 +53,11 @@ func Start(img *Image, netns, tap string) (*Guest, error) {
 	}
 	sock := filepath.Join(dir, "serial")
 	g := &Guest{dir: dir, dead: make(chan struct{})}
+	// no_timer_check: on a busy host the emulated timer ticks too late for the kernel's
+	// check of it, which then panics.
 	g.qemu = ns("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384", "-smp", "1",
 		"-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-monitor", "none",
-		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS1 panic=-1 random.trust_cpu=on",
+		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS1 no_timer_check panic=-1 random.trust_cpu=on",
 		"-serial", "unix:"+sock+",server=on,wait=off", "-serial", "file:"+filepath.Join(dir, "console"),
 		"-netdev", "tap,id=n0,ifname="+tap+",script=no,downscript=no",
 		"-device", "virtio-net-pci,netdev=n0,mac="+MAC)

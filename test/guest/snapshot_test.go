@@ -69,7 +69,7 @@ func startLife(t *testing.T, img *Image, netns, tap, genid, snapshot string) *li
 	serial, monitor := filepath.Join(dir, "serial"), filepath.Join(dir, "monitor")
 	args := []string{"netns", "exec", netns, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384", "-smp", "1",
 		"-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
-		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on",
+		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS0 quiet loglevel=3 no_timer_check panic=-1 random.trust_cpu=on",
 		"-serial", "unix:" + serial + ",server=on,wait=off",
 		"-monitor", "unix:" + monitor + ",server=on,wait=off",
 		"-netdev", "tap,id=n0,ifname=" + tap + ",script=no,downscript=no",
