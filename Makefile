@@ -13,7 +13,7 @@ ROUNDS ?= 7
 MEMBERS ?= 10000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo lab lab-down test race fuzz bench bench-scale soak generate-check lint fmt clean
+.PHONY: help build demo lab lab-case-study lab-down test race fuzz bench bench-scale soak generate-check lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,12 @@ lab: ## the demo's topology, left running; prints how to look around (root)
 	@$(MAKE) --no-print-directory build
 	@$(GO) run ./internal/lab/cmd/lab up
 
-lab-down: ## remove what make lab left running (root)
+lab-case-study: ## the vendor's case study, examples/case-study, checked and left running (root)
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@$(GO) run ./internal/lab/cmd/lab case-study
+
+lab-down: ## remove what make lab or make lab-case-study left running (root)
 	@$(GO) run ./internal/lab/cmd/lab down
 
 test: ## every test anew, the end-to-end ones in their short form (root)

@@ -32,7 +32,8 @@ func (kernelAddresses) of(iface string, v4 bool) netip.Addr {
 		return netip.Addr{}
 	}
 	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.Unmap().IsLinkLocalUnicast() {
+		// A device that stands for the vendor's Loopback0 has 127.0.0.1 too.
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap().IsGlobalUnicast() {
 			return ip.Unmap()
 		}
 	}

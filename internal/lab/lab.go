@@ -28,6 +28,9 @@ type Options struct {
 	Dir        string // for sockets, logs and captures; empty: a new temporary one
 	Bin        string // folder of getvpnd and getvpn; empty: bin of the tree
 	Keep       bool   // Close leaves Dir
+	// Topology makes other nodes and links than topology.go draws (CaseStudy); KeyServers
+	// and Members don't count then.
+	Topology func(*Lab) error
 }
 
 // The addresses have room for so many.
@@ -83,7 +86,11 @@ func New(o Options) (*Lab, error) {
 		}
 		l.Bin = filepath.Join(top, "bin")
 	}
-	if err := l.build(); err != nil {
+	topology := o.Topology
+	if topology == nil {
+		topology = (*Lab).topology
+	}
+	if err := l.build(topology); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -92,7 +99,7 @@ func New(o Options) (*Lab, error) {
 // build makes the namespaces, the links and a BPF file system. `ip netns exec`
 // gives each process a /sys of its own, so that programs can't pin under the usual
 // /sys/fs/bpf: the lab mounts one elsewhere, and each daemon gets a folder in it.
-func (l *Lab) build() error {
+func (l *Lab) build(topology func(*Lab) error) error {
 	bpf := filepath.Join(l.Dir, "bpf")
 	if err := os.MkdirAll(bpf, 0o700); err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -101,7 +108,7 @@ func (l *Lab) build() error {
 		return fmt.Errorf("lab: mount a BPF file system on %s: %w", bpf, err)
 	}
 	l.bpf = bpf
-	return l.topology()
+	return topology(l)
 }
 
 // tree finds the project's folder above the working one.

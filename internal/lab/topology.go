@@ -98,9 +98,11 @@ func (l *Lab) link(a, b end) error {
 		return err
 	}
 	for _, e := range []end{a, b} {
-		err := l.batch(e.node, "link set lo up",
-			"addr add "+e.v4+" dev "+e.dev, "addr add "+e.v6+" dev "+e.dev+" nodad", "link set "+e.dev+" up")
-		if err != nil {
+		lines := []string{"link set lo up", "addr add " + e.v4 + " dev " + e.dev, "link set " + e.dev + " up"}
+		if e.v6 != "" {
+			lines = append(lines, "addr add "+e.v6+" dev "+e.dev+" nodad")
+		}
+		if err := l.batch(e.node, lines...); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,7 @@ type tap struct {
 // tapName is the TAP of the interface with that configured name: the same in every
 // process and for every incarnation of the interface.
 func tapName(iface string) string {
-	if n := tapPrefix + iface; len(n) < unix.IFNAMSIZ {
+	if n := tapPrefix + iface; deviceName(n) {
 		return n
 	}
 	h := fnv.New64a()

@@ -22,14 +22,14 @@ const showCoop = "show crypto gdoi ks coop"
 var coopLines = regexp.MustCompile(`(?m)^ +(?:Local (?:Address|Priority|KS Role)|Peer (?:Address|Priority|KS Role)|IKE status).*$`)
 
 // roles waits until one key server is primary, the other secondary, and both say so.
-func (s *story) roles(primary, secondary *lab.Daemon) error {
-	if err := s.role(primary, "Primary", "Secondary"); err != nil {
+func roles(primary, secondary *lab.Daemon) error {
+	if err := role(primary, "Primary", "Secondary"); err != nil {
 		return err
 	}
-	return s.role(secondary, "Secondary", "Primary")
+	return role(secondary, "Secondary", "Primary")
 }
 
-func (s *story) role(d *lab.Daemon, own, other string) error {
+func role(d *lab.Daemon, own, other string) error {
 	_, err := d.Shows(time.Minute, showCoop, "Local KS Role: "+own, "Peer KS Role: "+other, "Peer KS Status: Alive", "IKE status: Established")
 	return err
 }
@@ -131,7 +131,7 @@ func (s *story) comesBack() error {
 		return err
 	}
 	s.kss[0] = back
-	if err := s.roles(primary, back); err != nil {
+	if err := roles(primary, back); err != nil {
 		return err
 	}
 	for _, d := range s.kss {

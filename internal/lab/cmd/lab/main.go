@@ -1,6 +1,6 @@
-// Command lab runs the demonstration (demo), leaves its topology running for the
-// curious (up) and removes it again (down). It needs root and the built programs in
-// bin/.
+// Command lab runs the demonstration (demo), leaves its topology or that of the case
+// study running for the curious (up, case-study) and removes it again (down); "case-study
+// check" leaves nothing. It needs root and the built programs in bin/.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"getvpn/internal/lab"
@@ -28,31 +29,38 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
-		return errors.New("usage: lab demo|up|down")
-	}
-	switch args[0] {
+	switch strings.Join(args, " ") {
 	case "demo":
 		return demo()
 	case "up":
 		return up()
+	case "case-study":
+		return caseStudy()
+	case "case-study check":
+		return checkCaseStudy(lab.Options{})
 	case "down":
 		return lab.Remove(keptDir)
 	}
-	return fmt.Errorf("lab: %q is none of demo, up, down", args[0])
+	return errors.New("usage: lab demo|up|case-study [check]|down")
 }
 
-// demo tells the story; Ctrl-C cleans up too.
+// demo tells the story.
 func demo() error {
 	l, err := lab.New(lab.Options{KeyServers: 2})
 	if err != nil {
 		return err
 	}
+	return meanwhile(l, (&story{l: l}).tell)
+}
+
+// meanwhile runs f and removes the lab, also after Ctrl-C.
+func meanwhile(l *lab.Lab, f func() error) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(stop)
 	done := make(chan error, 1)
-	s := &story{l: l}
-	go func() { done <- s.tell() }()
+	go func() { done <- f() }()
+	var err error
 	select {
 	case err = <-done:
 	case sig := <-stop:
@@ -61,11 +69,26 @@ func demo() error {
 	return errors.Join(err, l.Close())
 }
 
-func up() error {
+// keep builds the lab that outlives this program.
+func keep(o lab.Options) (*lab.Lab, error) {
 	if _, err := os.Stat(filepath.Join(keptDir, "lab.json")); err == nil {
-		return fmt.Errorf("lab: one is running already in %s; make lab-down removes it", keptDir)
+		return nil, fmt.Errorf("lab: one is running already in %s; make lab-down removes it", keptDir)
 	}
-	l, err := lab.New(lab.Options{KeyServers: 2, Prefix: keptPrefix, Dir: keptDir, Keep: true})
+	o.Dir, o.Keep = keptDir, true
+	return lab.New(o)
+}
+
+// around tells how to look around.
+func around(commands [][2]string) {
+	fmt.Printf("\nThe lab runs. To look around:\n\n")
+	for _, c := range commands {
+		fmt.Printf("  %-82s  %s\n", c[0], c[1])
+	}
+	fmt.Printf("\nmake lab-down removes it.\n")
+}
+
+func up() error {
+	l, err := keep(lab.Options{KeyServers: 2, Prefix: keptPrefix})
 	if err != nil {
 		return err
 	}
@@ -75,8 +98,7 @@ func up() error {
 			return errors.Join(err, l.Close())
 		}
 	}
-	fmt.Printf("\nThe lab runs. To look around:\n\n")
-	for _, c := range [][2]string{
+	around([][2]string{
 		{"bin/getvpn --socket " + l.Dir + "/gm1.sock", "a shell at member 1 (also gm2, gm3, ks, ks2)"},
 		{"bin/getvpn --socket " + l.Dir + `/ks.sock -c "show crypto gdoi ks rekey"`, "one command at a key server"},
 		{"bin/getvpn --socket " + l.Dir + `/ks2.sock -c "show crypto gdoi ks coop"`, "who is primary"},
@@ -88,9 +110,6 @@ func up() error {
 		{"ip netns exec " + l.NS("h1") + " ping " + lab.DeniedHost(2), "to the address that the list denies, in clear"},
 		{"ip netns exec " + l.NS("core") + " tcpdump -n -i c1", "what the core sees"},
 		{"tail -f " + l.Dir + "/gm1.log", "a member's log"},
-	} {
-		fmt.Printf("  %-82s  %s\n", c[0], c[1])
-	}
-	fmt.Printf("\nmake lab-down removes it.\n")
+	})
 	return nil
 }

@@ -81,10 +81,14 @@ func (s *story) logs() {
 		if d == nil {
 			continue
 		}
-		out := strings.Split(strings.TrimSpace(d.Output()), "\n")
-		fmt.Printf("\n   last lines of %s's log:\n", d.Node)
-		quote(strings.Join(out[max(0, len(out)-12):], "\n"), 12)
+		lastWords(d)
 	}
+}
+
+func lastWords(d *lab.Daemon) {
+	out := strings.Split(strings.TrimSpace(d.Output()), "\n")
+	fmt.Printf("\n   last lines of %s's log:\n", d.Node)
+	quote(strings.Join(out[max(0, len(out)-12):], "\n"), 12)
 }
 
 func (s *story) network() error {
@@ -116,7 +120,7 @@ func (s *story) start() error {
 		s.kss = append(s.kss, d)
 	}
 	s.ks = s.kss[0]
-	if err := s.roles(s.kss[0], s.kss[1]); err != nil {
+	if err := roles(s.kss[0], s.kss[1]); err != nil {
 		return err
 	}
 	for n := 1; n <= s.l.Members; n++ {
