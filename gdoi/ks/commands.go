@@ -44,7 +44,8 @@ func (g *Group) everyTEK() []int {
 // ClearMembers is "clear crypto gdoi ks members [now]": members lose the KEK and so
 // register again, with jitter, for new keys. Without now their TEKs live on for a
 // while (policy.Shortened), so that traffic goes on while they come back; with now
-// they delete them at once.
+// they delete them at once. Among cooperative key servers, the former waits until all
+// are reachable.
 func (g *Group) ClearMembers(now bool) error {
 	return g.call(func() error {
 		t := g.now()
@@ -55,37 +56,50 @@ func (g *Group) ClearMembers(now bool) error {
 			g.dismiss()
 			return nil
 		}
-		ring := g.ring.clone()
-		for i := range ring.teks {
-			if err := ring.renew(i, t); err != nil {
-				g.failed(t, err)
-				return err
-			}
-			if now {
-				ring.replace(i)
-			} else {
-				ring.shorten(i, t)
-			}
+		if !now && g.postpone(t) {
+			return nil
 		}
-		if err := ring.renewKEK(t); err != nil {
-			g.failed(t, err)
-			return err
-		}
-		del := gdoi.Delete{AllKEKs: true, AllTEKs: now}
-		if err := g.farewell(ring, del, t); err != nil {
-			g.failed(t, err)
-			return err
-		}
-		g.note(event.KSReinitFinish{Group: g.Name()})
-		return nil
+		return g.callMembers(now, t)
 	})
+}
+
+// callMembers makes all members register again. On error nothing has changed.
+func (g *Group) callMembers(now bool, t time.Time) error {
+	ring, err := g.called(now, t)
+	if err == nil {
+		err = g.farewell(ring, gdoi.Delete{AllKEKs: true, AllTEKs: now}, t)
+	}
+	if err != nil {
+		g.failed(t, err)
+		return err
+	}
+	g.note(event.KSReinitFinish{Group: g.Name()})
+	return nil
+}
+
+// called is the ring that members come for.
+func (g *Group) called(now bool, t time.Time) (*keyring, error) {
+	ring := g.ring.clone()
+	for i := range ring.teks {
+		if err := ring.renew(i, t); err != nil {
+			return nil, err
+		}
+		if now {
+			ring.replace(i)
+		} else {
+			ring.shorten(i, t)
+		}
+	}
+	return ring, ring.renewKEK(t)
 }
 
 // farewell puts a ring in force that present members don't get by rekey: they are told
 // to delete what they have, under the KEKs that they hold, and are off the list.
 func (g *Group) farewell(ring *keyring, del gdoi.Delete, now time.Time) error {
-	old := g.ring.kek
+	old, again := g.ring.kek, g.again
+	g.again = false
 	if err := g.commit(ring, now); err != nil {
+		g.again = again
 		return err
 	}
 	g.epoch++
@@ -151,7 +165,7 @@ func (g *Group) Clear() error {
 		if g.coop != nil {
 			return g.clearCoop(now)
 		}
-		g.setup = g.want
+		g.setup, g.again = g.want, false
 		g.abandon()
 		g.ring, g.pending = g.emptyRing(), nil
 		g.epoch++

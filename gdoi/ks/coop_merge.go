@@ -21,6 +21,10 @@ const (
 	// heldWait is how long a rekey waits for other key servers to have its keys, at most:
 	// should this one die while it sends, another can go on with them.
 	heldWait = 3 * time.Second
+	// callsWait is how long it waits until members have heard an order to leave, at most:
+	// the rekey would take its place. They are looked for each callsLook.
+	callsWait = 40 * time.Second
+	callsLook = time.Second
 	// mostTEKs is how many TEKs an entry has after a merge, at most.
 	mostTEKs = 12
 	// mostGenerations is how many generations are remembered.
@@ -31,6 +35,7 @@ const (
 type merging struct {
 	rings []*keyring
 	until time.Time
+	calls time.Time // how long it waits for an order to leave to be heard; zero: for none yet
 }
 
 // mergeKeys takes keys of another side beside ours.
@@ -40,6 +45,7 @@ func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
 		g.s.o.Log.Error("keys of a key server", "group", g.Name(), "peer", r.From, "error", err)
 		return
 	}
+	g.again = g.again || d.Again
 	ring, keks := g.ringOf(&d, now)
 	next := g.ring.clone()
 	for _, k := range keks {
@@ -67,6 +73,13 @@ func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
 func (g *Group) mergeNow(now time.Time) {
 	c := g.coop
 	if c == nil || c.merging == nil || !g.leads() || !g.retry.IsZero() && now.Before(g.retry) {
+		return
+	}
+	if x := c.merging; g.calling() && (x.calls.IsZero() || now.Before(x.calls)) {
+		if x.calls.IsZero() {
+			x.calls = now.Add(callsWait)
+		}
+		x.until = later(x.until, now.Add(callsLook))
 		return
 	}
 	if now.Before(c.merging.until) && !g.listed() {
@@ -102,6 +115,9 @@ func (g *Group) mergeNow(now time.Time) {
 	c.merging = nil
 	g.listLedgers(now)
 }
+
+// calling reports whether members that were told to leave haven't all answered yet.
+func (g *Group) calling() bool { return g.round != nil && g.round.view == nil }
 
 // listed reports whether the members of all peers that are heard are here.
 func (g *Group) listed() bool {

@@ -46,6 +46,7 @@ type durable struct {
 	Pseudotime time.Duration // at At
 	Started    bool          // the pseudotime runs
 	Members    []durableMember
+	Again      bool // members must register again, once all key servers are reachable
 	RekeysSent uint64
 	Contains   []Generation   // whose keys were merged into these
 	Ended      []Generation   // whose members were told to leave them for these
@@ -111,7 +112,7 @@ func (g *Group) export() durable {
 	r := g.ring
 	d := durable{At: wall(g.now()), Machine: g.s.o.Machine, Boot: g.s.o.Clock.Boot(), Clean: g.ended && g.told(),
 		Form: g.setup.form(), Policy: g.setup.policy(), Generation: r.gen, SIDBits: r.bits, Epoch: g.epoch, Version: g.version, Ord: r.ord, InForce: r.kek != nil,
-		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent,
+		Pseudotime: g.pseudo.at(g.now()), Started: g.pseudo.started, RekeysSent: g.counters.RekeysSent, Again: g.again,
 		Contains: r.contains, Ended: r.ended, Listed: r.listed}
 	if c := g.coop; c != nil {
 		d.Coop = durableCoop{c.keys, c.m.Numbers()}
@@ -168,7 +169,7 @@ func (g *Group) restore(d durable, now time.Time) (fresh bool, err error) {
 		}
 		fresh = true
 	}
-	g.ring, g.epoch, g.version = ring, d.Epoch, d.Version
+	g.ring, g.epoch, g.version, g.again = ring, d.Epoch, d.Version, d.Again
 	g.counters.RekeysSent = d.RekeysSent
 	if d.Started {
 		g.pseudo.resume(d.Pseudotime+max(0, now.Sub(at(d.At))), now)

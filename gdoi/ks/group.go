@@ -58,6 +58,7 @@ type Group struct {
 	dirty   time.Time     // when unsaved state must be saved; zero: it is
 	saving  time.Duration // how long that took last
 	ended   bool
+	again   bool         // members must register again, once all key servers are reachable
 	owed    *order       // what members must be told first, after a restart; nil: nothing
 	slated  string       // why Run begins with a clean slate; "": it doesn't
 	unkept  bool         // keys in force that are not saved yet
@@ -325,7 +326,7 @@ func (g *Group) wake() time.Time {
 	if g.job == nil {
 		w = earlier(w, g.lateAt)
 	}
-	if g.owed != nil && g.leads() {
+	if g.owed != nil && g.leads() || g.ready() {
 		w = g.now()
 	}
 	if !g.retry.IsZero() && w.Before(g.retry) {
@@ -381,6 +382,7 @@ func (g *Group) renew(now time.Time) {
 	}
 	g.lead(now)
 	g.mergeNow(now)
+	g.makeGood(now)
 	if !g.rekeying() {
 		changed, err := g.ring.advance(now)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // stateVersion is the form. It changes with any field.
-const stateVersion = 2
+const stateVersion = 3
 
 // encode makes octets of state; they hold keys, so the caller zeroes them.
 func (d *durable) encode() (secret.Bytes, error) {
@@ -74,6 +74,7 @@ func (d *durable) walk(c *coder) {
 	number(c, &d.Pseudotime)
 	c.flag(&d.Started)
 	list(c, &d.Members, 20, func(m *durableMember) { m.walk(c) })
+	c.flag(&d.Again)
 	number(c, &d.RekeysSent)
 	for _, l := range []*[]Generation{&d.Contains, &d.Ended} {
 		list(c, l, 16, func(g *Generation) { c.array(g[:]) })

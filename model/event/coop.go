@@ -295,6 +295,28 @@ func (CoopSigningKeyDiffers) Row() Row {
 	return Row{"GETVPN", 3, "COOP_SIGNING_KEY_DIFFERS", "KS <peer> signs rekeys of group <group> with another key (SHA-256 <its>) than this one (<mine>): members would refuse them after a change of roles. Give both the same key."}
 }
 
+// CoopMembersPostponed: members are to lose the KEK and register again (clear crypto gdoi ks
+// members), which waits for key servers that are out of reach. Peers are their addresses.
+type CoopMembersPostponed struct {
+	Group string `f:"group"`
+	Peers string `f:"peers"`
+}
+
+// Row is the catalogue's line.
+func (CoopMembersPostponed) Row() Row {
+	return Row{"GETVPN", 4, "COOP_MEMBERS_POSTPONED", "Members of group <group> will be told to register again when all key servers are reachable; waiting for <peers>. To tell them at once: clear crypto gdoi ks members now."}
+}
+
+// CoopMembersCalled: what CoopMembersPostponed announced is done.
+type CoopMembersCalled struct {
+	Group string `f:"group"`
+}
+
+// Row is the catalogue's line.
+func (CoopMembersCalled) Row() Row {
+	return Row{"GETVPN", 5, "COOP_MEMBERS_CALLED", "All key servers of group <group> are reachable: members are told to register again, as was ordered before."}
+}
+
 // CoopRekeysUnheard: a new primary can't sign under the KEK that members hold, because its
 // signing key is another one: they would drop its rekeys. Mine is the fingerprint of its
 // key, Members are addresses, some of them: a long list takes several.
