@@ -28,6 +28,11 @@ func coopFixture(t *testing.T) *fake {
 		Refresh: 20 * time.Second, Periodic: 30 * time.Second, Next: at(15), Sequence: 110,
 		Peers: []model.CoopPeer{{Addr: a("15.15.15.1"), Role: model.CoopPrimary, Status: model.CoopAlive, Priority: 245, Version: [3]uint8{1, 0, 27}, Protocol: [3]uint8{1, 0, 8},
 			Sequence: 395, IKE: true, Counters: model.CoopCounters{AnnSent: 108, AnnSentAsking: 1, AnnRcvd: 394, AnnRcvdAsking: 1, SentDrops: 1, OctetsSent: 109221, OctetsRcvd: 363381}}}}
+	e := primary.Members.Edit()
+	far := *primary.Members.Find(a("54.54.54.1"))
+	far.KeyServer = a("16.16.16.1")
+	e.Put(far)
+	primary.Members = e.Table()
 	f.snap.KeyServers = []model.KSGroup{primary, secondary, three}
 	return f
 }
@@ -47,7 +52,8 @@ func counterGroup(g *model.KSGroup, bits int, used uint64, ranges ...model.SIDRa
 // The device's layouts with the values of published outputs, blanks included.
 func TestCoopViewsMatchTheirGoldenFiles(t *testing.T) {
 	for _, line := range []string{"show crypto gdoi ks coop", "show crypto gdoi ks coop detail", "show crypto gdoi ks coop version",
-		"show crypto gdoi ks coop identifier", "show crypto gdoi ks coop identifier detail", "show crypto gdoi group bw600-IPV6_eft ks", "show crypto gdoi group bw-suiteB-v6"} {
+		"show crypto gdoi ks coop identifier", "show crypto gdoi ks coop identifier detail", "show crypto gdoi group bw600-IPV6_eft ks", "show crypto gdoi group bw-suiteB-v6",
+		"show crypto gdoi group bw600-IPV6_eft ks members", "show crypto gdoi group bw600-IPV6_eft ks members summary"} {
 		golden(t, coopFixture(t), line)
 	}
 }

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"getvpn/model"
@@ -131,7 +132,7 @@ func (v *view) member(g *model.KSGroup, m *model.Member) {
 	v.line(" Group Name        : %s", g.Name)
 	v.line(" Group Type        : GDOI (ISAKMP)")
 	v.line(" GM State          : Registered")
-	v.line(" Key Server ID     : %s", ip(g.Local))
+	v.line(" Key Server ID     : %s", ip(homeOf(g, m)))
 	v.line(" Rekeys sent       : %d", m.RekeysSent)
 	v.line(" Rekeys retries    : %d", m.RekeyRetries)
 	v.line(" Rekey Acks Rcvd   : %d", m.AcksRcvd)
@@ -140,16 +141,52 @@ func (v *view) member(g *model.KSGroup, m *model.Member) {
 	v.line(" Rcvd seq num : %-6d%-6d%-6d%-6d\n", m.RcvdSeqs[0], m.RcvdSeqs[1], m.RcvdSeqs[2], m.RcvdSeqs[3])
 }
 
+// homeOf is the key server where a member registered.
+func homeOf(g *model.KSGroup, m *model.Member) netip.Addr {
+	switch {
+	case m.KeyServer.IsValid():
+		return m.KeyServer
+	case g.Coop != nil:
+		return g.Coop.Local
+	}
+	return g.Local
+}
+
+// ksSummary lists members by the key servers where they registered, this one first.
 func (v *view) ksSummary() {
+	v.line("Group Member Information : ")
 	for i, g := range v.servers() {
 		if i > 0 {
 			v.line("")
 		}
-		v.line("Group Name: %s, ID: %s, Group Members: %d", g.Name, identity(g.Identity), g.Members.Len())
-		v.line(" Key Server ID: %s, GMDB state: LOCAL, Group Members: %d", ip(g.Local), g.Members.Len())
-		v.line("  Member ID     Version      Rekey sent     Rekey Ack missed")
+		v.line("\nGroup Name: %s, ID: %s, Group Members: %d", g.Name, identity(g.Identity), g.Members.Len())
+		here := homeOf(g, &model.Member{})
+		homes, by := []netip.Addr{here}, map[netip.Addr][]*model.Member{}
+		if g.Coop != nil {
+			for j := range g.Coop.Peers {
+				homes = append(homes, g.Coop.Peers[j].Addr)
+			}
+		}
 		for m := range g.Members.All() {
-			v.line("  %-13s %-12s %-14d %d", m.Addr, m.Version, m.RekeysSent, m.AcksMissed)
+			a := homeOf(g, m)
+			if !slices.Contains(homes, a) { // one that isn't configured any more
+				homes = append(homes, a)
+			}
+			by[a] = append(by[a], m)
+		}
+		for j, a := range homes {
+			if j > 0 {
+				v.line("")
+			}
+			state := "LOCAL"
+			if a != here {
+				state = "REDUNDANT"
+			}
+			v.line("Key Server ID: %s, GMDB state: %s, Group Members: %d", ip(a), state, len(by[a]))
+			v.line("  Member ID     Version      Rekey sent     Rekey Ack missed")
+			for _, m := range by[a] {
+				v.line("  %-12s %-14s %-15d %d", m.Addr, m.Version, m.RekeysSent, m.AcksMissed)
+			}
 		}
 	}
 }

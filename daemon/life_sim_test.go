@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,6 +63,7 @@ type simNode struct {
 	clock *clock.Fake
 	d     *Daemon // nil: it is down
 	out   *bytes.Buffer
+	most  atomic.Int64 // octets of a datagram that the system sends; 0: any
 
 	mu     sync.Mutex
 	events []event.Record
@@ -238,13 +241,22 @@ func (n *simNode) moment() clock.Moment {
 // listen opens sockets on both addresses.
 func (n *simNode) listen(l netip.AddrPort) (ike.PacketConn, error) {
 	c, err := memnet.As[ike.Datagram](n.l.net.Listen(l, n.addr, n.lo0))
-	return everywhere{c, l}, err
+	return everywhere{c, l, &n.most}, err
 }
 
 // everywhere is a socket of all addresses, which says so, as the system's do.
 type everywhere struct {
 	memnet.Socket[ike.Datagram]
-	at netip.AddrPort
+	at   netip.AddrPort
+	most *atomic.Int64
+}
+
+// Write refuses what the node's system doesn't send.
+func (e everywhere) Write(b []byte, local netip.Addr, remote netip.AddrPort) error {
+	if n := e.most.Load(); n > 0 && int64(len(b)) > n {
+		return fmt.Errorf("send to %v: %w", remote, syscall.EMSGSIZE)
+	}
+	return e.Socket.Write(b, local, remote)
 }
 
 func (e everywhere) LocalAddr() netip.AddrPort { return e.at }

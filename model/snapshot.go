@@ -126,6 +126,7 @@ type SACounters struct {
 // Member is a registered group member at its key server.
 type Member struct {
 	Addr          netip.Addr
+	KeyServer     netip.Addr // where it registered; invalid: at this one
 	Identity      string
 	Version       string
 	Registered    time.Time

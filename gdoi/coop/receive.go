@@ -250,6 +250,8 @@ func (m *Machine) judgeTime(p *peer, a *announcement) error {
 		return refuse(Replayed, "pseudotime %d ms, ours is %d ms", its, mine)
 	case its < mine && from:
 		m.adopt(p, its, mine, false, false)
+	case its > mine && its-mine > skew && m.role == Primary && a.role == Secondary && a.primary == m.c.Self:
+		m.tell(Ahead{p.addr, mine, its}) // the primary's counts
 	}
 	return nil
 }

@@ -59,6 +59,12 @@ type (
 		Peer            netip.Addr
 		Mine, Its, Skew uint64
 	}
+	// Ahead: the pseudotime of a secondary that follows us is ahead by more than is
+	// allowed; ours stays. Milliseconds.
+	Ahead struct {
+		Peer      netip.Addr
+		Mine, Its uint64
+	}
 	// AnnTimerExpired: requests brought no valid announcement: registrations are
 	// refused from now on.
 	AnnTimerExpired struct{}
@@ -117,6 +123,7 @@ func (MemberMoved) result()       {}
 func (NumbersKnown) result()      {}
 func (PseudotimeChanged) result() {}
 func (TooOld) result()            {}
+func (Ahead) result()             {}
 func (AnnTimerExpired) result()   {}
 func (Mismatch) result()          {}
 func (SigningKeyDiffers) result() {}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"getvpn/gdoi/isakmp"
@@ -22,7 +23,7 @@ const MaxInform = 65000
 // two thousand million; of other types a few ten thousand.
 func (s *SA) Inform(t isakmp.NotifyType, data []byte) error {
 	if len(data) > MaxInform {
-		return fmt.Errorf("notification of %d octets, at most %d fit", len(data), MaxInform)
+		return fmt.Errorf("notification of %d octets, at most %d fit: %w", len(data), MaxInform, syscall.EMSGSIZE)
 	}
 	if t != isakmp.NotifyCOOP {
 		return s.Notify(t, data)

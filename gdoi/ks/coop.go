@@ -10,13 +10,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"syscall"
 	"time"
 
 	"getvpn/gdoi/coop"
 	"getvpn/gdoi/policy"
 	"getvpn/model"
+	"getvpn/model/event"
 )
 
 // CoopSetup is a group's part among cooperative key servers.
@@ -229,6 +233,10 @@ func (g *Group) heard() {
 			g.cooperate(c.m.Session(x.peer, x.session, x.up, now))
 			continue
 		}
+		if x.foreign && !slices.ContainsFunc(c.m.View().Peers, func(p coop.PeerView) bool { return p.Addr == x.peer }) {
+			c.refused[coop.Unconfigured]++ // perhaps of another group
+			continue
+		}
 		out, err := c.m.Receive(x.peer, x.session, x.data, now)
 		if err != nil {
 			g.refusedPeer(x.peer, err)
@@ -265,6 +273,9 @@ func (g *Group) cooperate(out coop.Output) {
 		}
 		if err := g.s.o.Peers.Inform(x.To, g.coop.self, x.Data); err != nil {
 			g.s.o.Log.Debug("message to a key server", "group", g.Name(), "peer", x.To, "error", err)
+			if errors.Is(err, syscall.EMSGSIZE) {
+				g.note(event.CoopPacketDropped{Octets: uint64(len(x.Data))})
+			}
 		}
 	}
 }

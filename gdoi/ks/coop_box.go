@@ -18,6 +18,7 @@ type peerMail struct {
 	session uint64
 	up      bool
 	data    []byte
+	foreign bool // of another protocol: it says nothing of its group
 }
 
 // peerMailbox is how many messages wait, at most: eight key servers' bursts of rows.
@@ -65,6 +66,9 @@ func (b *peerBox) take() []peerMail {
 // it. It runs on the endpoint's goroutines.
 func (s *Server) HandlePeer(peer netip.Addr, session uint64, data []byte) {
 	id, err := coop.GroupOf(data)
+	if e := (*coop.Error)(nil); errors.As(err, &e) && e.Reason == coop.Incompatible && s.tellGroups(peerMail{peer: peer, session: session, data: data, foreign: true}) {
+		return
+	}
 	if err != nil {
 		s.refusePeer(err)
 		return
@@ -81,6 +85,20 @@ func (s *Server) HandlePeer(peer netip.Addr, session uint64, data []byte) {
 		return
 	}
 	box.put(peerMail{peer: peer, session: session, data: data})
+}
+
+// tellGroups gives a message to all groups that have cooperative key servers, and reports
+// whether there are any.
+func (s *Server) tellGroups(x peerMail) (any bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.groups {
+		if box := g.inbox.Load(); box != nil {
+			box.put(x)
+			any = true
+		}
+	}
+	return any
 }
 
 func (s *Server) refusePeer(err error) {

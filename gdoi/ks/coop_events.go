@@ -50,6 +50,8 @@ func (g *Group) tellResult(r coop.Result) {
 		}
 	case coop.TooOld:
 		g.note(event.CoopTimestampTooOld{Peer: r.Peer, Group: name, Mine: r.Mine / 1000, Its: r.Its / 1000, Skew: r.Skew / 1000})
+	case coop.Ahead:
+		g.note(event.CoopTimestampLargeKept{Peer: r.Peer, Group: name, Mine: r.Mine / 1000, Its: r.Its / 1000})
 	case coop.AnnTimerExpired:
 		g.note(event.CoopAnnTimerExpired{Group: name})
 	case coop.Mismatch:

@@ -43,7 +43,9 @@ func (r *rows) published() model.MemberTable {
 		if m.gone {
 			continue
 		}
-		e.Put(m.row)
+		row := m.row
+		row.KeyServer = m.origin
+		e.Put(row)
 		r.acks += m.row.AcksRcvd - m.counted
 		m.counted = m.row.AcksRcvd
 	}
