@@ -139,11 +139,26 @@ func (k *keyring) join(its *keyring) {
 				more = append(more, t)
 			}
 		}
-		list := append(more, k.teks[i]...)
-		k.teks[i] = list[max(0, len(list)-mostTEKs):]
+		k.teks[i] = recent(append(more, k.teks[i]...), its.teks[i])
 	}
 	k.contains = remember(k.contains, append([]Generation{its.gen}, its.contains...)...)
 	k.ended = remember(k.ended, its.ended...)
+}
+
+// recent leaves out of too many TEKs those that were made first, but never one that may be
+// sent with: the last of ours, the last two of the other side (which may change over just
+// now).
+func recent(list, its []*tek) []*tek {
+	for len(list) > mostTEKs {
+		first := -1
+		for i, t := range list[:len(list)-1] {
+			if !slices.Contains(its[max(0, len(its)-2):], t) && (first < 0 || t.created.Before(list[first].created)) {
+				first = i
+			}
+		}
+		list = slices.Delete(list, first, first+1)
+	}
+	return list
 }
 
 // remember adds generations to a list of bounded length.
