@@ -141,7 +141,7 @@ func addID(b *cryptobyte.Builder, k KeysID) {
 }
 
 func readID(s *cryptobyte.String, k *KeysID) bool {
-	return readAddr(s, &k.Maker) && s.ReadUint64(&k.Epoch) && s.ReadUint64(&k.Version)
+	return readAddr(s, &k.Maker) && s.ReadUint64(&k.Epoch) && s.ReadUint64(&k.Version) && k.Epoch < 1<<62 && k.Version < 1<<62
 }
 
 // number is what is known of the numbers under a KEK.
@@ -163,7 +163,7 @@ func addNumber(b *cryptobyte.Builder, n number) {
 
 func readNumber(s *cryptobyte.String, n *number) bool {
 	return s.CopyBytes(n.spi[:]) && s.ReadUint32(&n.last) && s.ReadUint32(&n.base) && s.ReadUint32(&n.lease.From) && s.ReadUint32(&n.lease.To) &&
-		n.base <= n.last && readList(s, 4*MaxPeers, &n.holders, readAddr)
+		n.base <= n.last && readList(s, maxHolders, &n.holders, readMember) && len(n.holders) > 0
 }
 
 // span is a range of row versions (From, To].
@@ -218,11 +218,13 @@ type fragments struct {
 }
 
 const (
-	maxItems     = 64
-	maxRanges    = 64
-	maxAncestors = 32
-	maxTables    = 64
-	maxParts     = 1024
+	// maxPseudotime is 139 years: twice as much fits a time.Duration.
+	maxPseudotime = 1 << 42
+	maxItems      = 64
+	maxRanges     = 64
+	maxAncestors  = 32
+	maxTables     = 64
+	maxParts      = 1024
 )
 
 type section uint8
@@ -312,7 +314,7 @@ func (a *announcement) section(t section, v *cryptobyte.String) (known, ok bool)
 		a.role = Role(r)
 	case secPseudotime:
 		a.running = true
-		ok = v.ReadUint64(&a.pseudotime) && a.pseudotime < 1<<53
+		ok = v.ReadUint64(&a.pseudotime) && a.pseudotime < maxPseudotime
 	case secSigning:
 		ok = v.CopyBytes(a.signing[:])
 	case secItems:

@@ -29,6 +29,11 @@ const (
 	refetch = 300 * time.Millisecond
 	// patience is how long a secondary waits for its own keys to be merged.
 	patience = 20 * time.Second
+	// remerge is the least time between two merges of keys of one peer: each costs
+	// members a rekey.
+	remerge = 10 * time.Second
+	// regive is the least time between two answers to a peer that asks for parts.
+	regive = 200 * time.Millisecond
 )
 
 // contains reports whether keys with these ancestors contain those of id.
@@ -119,7 +124,7 @@ func (m *Machine) source() (p *peer, merge bool) {
 		for _, a := range m.order {
 			p := m.peers[a]
 			if p.alive && p.last != nil && p.role() == Secondary && p.last.primary == m.c.Self && len(p.sessions) > 0 &&
-				!contains(m.keys.ID, m.ancestors, p.held()) {
+				!contains(m.keys.ID, m.ancestors, p.held()) && !m.now.Before(p.merged.Add(remerge)) {
 				return p, true
 			}
 		}
@@ -146,6 +151,10 @@ func (m *Machine) give(p *peer, w fragments) {
 	if w.id != m.keys.ID || !w.id.Valid() {
 		return // it hears what we have with our next announcement
 	}
+	if w.id == p.gave && m.now.Before(p.given.Add(regive)) {
+		return // they are on their way
+	}
+	p.gave, p.given = w.id, m.now
 	size := m.partSize()
 	n := max((len(m.keys.Blob)+size-1)/size, 1)
 	grant := m.role == Secondary && m.primary == p.addr && !contains(p.held(), p.last.ancestors, m.keys.ID)
@@ -229,7 +238,7 @@ func (m *Machine) takePart(p *peer, k *keysPart) error {
 // takeKeys holds a peer's keys in place of ours.
 func (m *Machine) takeKeys(p *peer, keys Keys, k *keysPart) {
 	m.keys, m.ancestors = keys, slices.Clone(k.ancestors)
-	m.epoch = max(m.epoch, keys.ID.Epoch)
+	m.noteEpoch(keys.ID.Epoch)
 	for _, w := range k.numbers {
 		m.learn(p, w)
 	}
@@ -241,9 +250,10 @@ func (m *Machine) takeKeys(p *peer, keys Keys, k *keysPart) {
 
 // merge takes a peer's keys beside ours.
 func (m *Machine) merge(p *peer, keys Keys, k *keysPart) {
+	p.merged = m.now
 	m.ancestor(k.ancestors...)
 	m.ancestor(keys.ID)
-	m.epoch = max(m.epoch, keys.ID.Epoch)
+	m.noteEpoch(keys.ID.Epoch)
 	for _, w := range k.numbers {
 		n := m.numbers[w.spi]
 		if n == nil {
@@ -257,6 +267,14 @@ func (m *Machine) merge(p *peer, keys Keys, k *keysPart) {
 		}
 	}
 	m.tell(MergeKeys{p.addr, keys})
+}
+
+// noteEpoch lets our next epoch be higher than one that was heard of, within reason: no
+// peer brings ours to their end.
+func (m *Machine) noteEpoch(e uint64) {
+	if e < 1<<61 {
+		m.epoch = max(m.epoch, e)
+	}
 }
 
 // learn takes what the primary says of the numbers under a KEK.

@@ -289,12 +289,17 @@ func (m *Machine) PutMembers(rows []Member, now time.Time) Output {
 		if len(r.Blob) > maxRow {
 			continue
 		}
-		id, known := m.best[r.Addr]
-		if r.Gone && !known {
+		if _, known := m.best[r.Addr]; r.Gone && !known {
 			continue
 		}
-		if known && id != m.own.id { // also a removal: what happens here is newer, whatever clocks say
-			r.Stamp = max(r.Stamp, m.tables[id].rows[r.Addr].Stamp+1)
+		// What happens here is newer than all that is known, whatever clocks say; also a
+		// removal.
+		for _, t := range m.tables {
+			if old := t.rows[r.Addr]; old != nil && t == m.own {
+				r.Stamp = max(r.Stamp, old.Stamp)
+			} else if old != nil {
+				r.Stamp = max(r.Stamp, min(old.Stamp, math.MaxUint64-1)+1)
+			}
 		}
 		if m.own.put(r) {
 			m.judgeRow(m.own.id, r)

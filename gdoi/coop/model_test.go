@@ -6,6 +6,7 @@ package coop
 import (
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,14 +16,31 @@ import (
 )
 
 // live lets a world live through what its seed says and returns what went wrong.
-func live(t *testing.T, seed uint64, bug string) (*world, []string) {
-	w := newWorld(t, seed, 2, 6)
+func live(t *testing.T, seed uint64, wordy bool) (*world, []string) {
 	n := 2 + int(seed%7)
 	if seed%3 > 0 {
 		n = 2 + int(seed%3)
 	}
-	w = newWorld(t, seed, n, 4+w.rng.IntN(4))
-	w.bug = bug
+	w := newWorld(t, seed, n, 4+int(seed%5))
+	w.wordy = wordy
+	w.begin()
+	w.run(60 * time.Second)
+	for range 2 + w.rng.IntN(5) {
+		w.upset()
+		w.run(time.Duration(1+w.rng.IntN(120)) * time.Second)
+		if w.rng.IntN(8) == 0 {
+			w.apart()
+		}
+		if len(w.failed) > 0 {
+			return w, w.failed
+		}
+	}
+	w.heal()
+	return w, w.failed
+}
+
+// begin sets the network and starts key servers, members and rekeys.
+func (w *world) begin() {
 	rng := w.rng
 	w.loss, w.dup = rng.Float64()*0.2, rng.Float64()*0.2
 	w.delay = time.Duration(1+rng.IntN(300)) * time.Millisecond
@@ -39,7 +57,7 @@ func live(t *testing.T, seed uint64, bug string) (*world, []string) {
 		if w.quiet {
 			return
 		}
-		g, s := w.gm[rng.IntN(len(w.gm))], w.ks[rng.IntN(n)]
+		g, s := w.gm[rng.IntN(len(w.gm))], w.ks[rng.IntN(len(w.ks))]
 		w.register(g, s)
 		w.after(time.Duration(1+rng.IntN(20))*time.Second, members)
 	}
@@ -56,109 +74,205 @@ func live(t *testing.T, seed uint64, bug string) (*world, []string) {
 	}
 	w.after(45*time.Second, members)
 	w.after(50*time.Second, rekeys)
-	w.run(60 * time.Second)
-	for range 2 + rng.IntN(5) {
-		s := w.ks[rng.IntN(n)]
-		switch rng.IntN(7) {
-		case 0, 1, 2:
-			part := make([]int, n)
-			for i := range part {
-				part[i] = rng.IntN(2 + n/4)
-			}
-			w.split(part)
-		case 3:
-			w.note("ks%d stops", s.i+1)
-			s.stop(rng.IntN(2) == 0)
-			if s.keep != nil && rng.IntN(3) == 0 {
-				s.keep = nil
-			}
-			w.after(time.Duration(rng.IntN(150))*time.Second, func() {
-				if !s.up {
-					w.note("ks%d starts, with state: %v", s.i+1, s.keep != nil)
-					s.start()
-				}
-			})
-		case 4:
-			if s.up {
-				w.note("ks%d's role is cleared", s.i+1)
-				s.do(s.m.ClearRole(s.clock()))
-			}
-		case 5:
-			s.skew += time.Duration(rng.IntN(10000)) * time.Millisecond
-		case 6:
-			w.split(make([]int, n))
+}
+
+// upset does one thing to the network or to a key server.
+func (w *world) upset() {
+	rng, n := w.rng, len(w.ks)
+	s := w.ks[rng.IntN(n)]
+	switch rng.IntN(12) {
+	case 0, 1, 2:
+		part := make([]int, n)
+		for i := range part {
+			part[i] = rng.IntN(2 + n/4)
 		}
-		w.run(time.Duration(1+rng.IntN(120)) * time.Second)
+		w.split(part)
+	case 3: // one way, or not between all
+		for i := range n {
+			for j := range n {
+				if w.mute[[2]int{i, j}] = rng.IntN(4) == 0; rng.IntN(4) == 0 {
+					w.mute[[2]int{j, i}] = w.mute[[2]int{i, j}]
+				}
+			}
+		}
+		w.split(w.part)
+	case 4:
+		clear(w.mute)
+		w.split(make([]int, n))
+	case 5, 6:
+		w.note("ks%d stops", s.i+1)
+		s.stop(rng.IntN(2) == 0)
+		if s.keep != nil && rng.IntN(3) == 0 {
+			s.keep = nil
+		}
+		w.after(time.Duration(rng.IntN(150))*time.Second, func() {
+			if !s.up && !s.gone {
+				w.note("ks%d starts, with state: %v", s.i+1, s.keep != nil)
+				s.start()
+			}
+		})
+	case 7, 8:
+		if s.up {
+			w.note("ks%d's role is cleared", s.i+1)
+			s.do(s.m.ClearRole(s.clock()))
+		}
+	case 9:
+		s.skew += time.Duration(rng.IntN(5000)) * time.Millisecond
+		s.wall += time.Duration(rng.IntN(1200)-600) * time.Second
+		w.note("ks%d's clock steps: %v, %v", s.i+1, s.skew, s.wall)
+	case 10:
+		s.prio = uint8(1 + rng.IntN(100))
+		w.note("ks%d has priority %d", s.i+1, s.prio)
+		w.configure()
+	case 11:
+		if s.gone {
+			w.takeUp(s)
+		} else if s.up && n > 2 {
+			w.note("ks%d is removed", s.i+1)
+			s.gone = true
+			s.do(s.m.Leave(s.clock()))
+			s.stop(false)
+			w.configure()
+		}
 	}
-	// The network is whole and good again.
-	w.note("whole")
-	w.split(make([]int, n))
-	w.loss, w.dup, w.delay = 0.01, 0.01, 30*time.Millisecond
+}
+
+// configure gives all the configuration that is now theirs.
+func (w *world) configure() {
 	for _, s := range w.ks {
 		if !s.up {
-			s.start()
+			continue
+		}
+		out, err := s.m.Configure(s.config(), s.clock())
+		if err != nil {
+			w.fail("%v", err)
+			continue
+		}
+		s.do(out)
+		for j := range w.ks {
+			w.connect(s.i, j)
 		}
 	}
+}
+
+// takeUp adds a key server that was removed; it begins with nothing.
+func (w *world) takeUp(s *server) {
+	w.note("ks%d is added", s.i+1)
+	s.gone = false
+	w.configure()
+	s.start()
+}
+
+// apart leaves the parts of a split network in peace until each must agree, and looks.
+func (w *world) apart() {
+	for _, cut := range w.mute {
+		if cut {
+			return // parts overlap: nothing can be said of them
+		}
+	}
+	w.note("left in peace")
+	loss, dup := w.loss, w.dup
+	w.loss, w.dup = 0.01, 0.01
+	w.connectAll()
+	w.run(160 * time.Second)
+	for part := range 4 {
+		for _, bad := range w.settled(part) {
+			w.fail("part %d: %s", part, bad)
+		}
+	}
+	w.loss, w.dup = loss, dup
+}
+
+// connectAll makes what SAs there can be, once what they replace has ended.
+func (w *world) connectAll() {
 	for i := range w.ks {
 		for j := range i {
 			w.after(5*time.Second, func() { w.connect(i, j) })
 		}
 	}
+}
+
+// heal makes the network whole and good again, and looks at what all that run make of it.
+func (w *world) heal() {
+	w.note("whole")
+	clear(w.mute)
+	w.split(make([]int, len(w.ks)))
+	w.loss, w.dup, w.delay = 0.01, 0.01, 30*time.Millisecond
+	for _, s := range w.ks {
+		if s.gone && w.rng.IntN(2) == 0 {
+			w.takeUp(s)
+		}
+		if !s.up && !s.gone {
+			s.start()
+		}
+	}
+	w.connectAll()
 	w.run(10 * time.Second)
 	held := map[string]bool{}
 	for _, s := range w.ks {
-		for _, k := range s.keys.KEKs {
-			held[k] = true
+		if w.in(s, 0) {
+			for _, k := range s.keys.KEKs {
+				held[k] = true
+			}
 		}
 	}
 	w.run(140 * time.Second)
 	w.quiet = true
 	w.run(25 * time.Second)
-	if bad := w.settled(); len(bad) > 0 {
-		return w, append(w.failed, bad...)
+	if bad := w.settled(0); len(bad) > 0 {
+		w.failed = append(w.failed, bad...)
+		return
 	}
-	w.reached(held)
-	return w, w.failed
+	w.reached(0, held)
+}
+
+// asked is a number that the environment gives, or a default.
+func asked(t *testing.T, name string, otherwise uint64) uint64 {
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // TestModel is the model check. GETVPN_COOP_SEED=N replays one seed and tells what
-// happened, GETVPN_COOP_SEEDS=N runs so many.
+// happened, GETVPN_COOP_SEEDS=N runs so many from GETVPN_COOP_FIRST on.
 func TestModel(t *testing.T) {
-	number := func(name string, def uint64) uint64 {
-		v := os.Getenv(name)
-		if v == "" {
-			return def
-		}
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if seed := number("GETVPN_COOP_SEED", 0); seed != 0 {
-		w, bad := live(t, seed, "")
+	if seed := asked(t, "GETVPN_COOP_SEED", 0); seed != 0 {
+		w, bad := live(t, seed, true)
 		t.Log("\n" + strings.Join(w.trace, "\n"))
 		if len(bad) > 0 {
 			t.Error(strings.Join(bad, "\n"))
 		}
 		return
 	}
-	n := number("GETVPN_COOP_SEEDS", modelSeeds)
-	var next, failures atomic.Uint64
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	first, n := asked(t, "GETVPN_COOP_FIRST", 1), asked(t, "GETVPN_COOP_SEEDS", modelSeeds)
+	var next, failures, mutes atomic.Uint64
 	var wg sync.WaitGroup
+	began := time.Now()
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for {
-				seed := next.Add(1)
-				if seed > n || failures.Load() > 1 {
+			for failures.Load() == 0 {
+				i := next.Add(1)
+				if i > n {
 					return
 				}
-				if _, bad := live(t, seed, ""); len(bad) > 0 {
+				seed := first + i - 1
+				w, bad := live(t, seed, false)
+				mutes.Add(uint64(w.mutes))
+				if len(bad) > 0 {
 					failures.Add(1)
-					t.Errorf("GETVPN_COOP_SEED=%d: %s", seed, strings.Join(bad, "; "))
+					t.Errorf("seed %d: %s\nto see what happened: GETVPN_COOP_SEED=%d go test -run 'TestModel$' -v ./gdoi/coop", seed, strings.Join(bad, "; "), seed)
 				}
 			}
 		})
 	}
 	wg.Wait()
+	took := time.Since(began).Seconds()
+	t.Logf("%d seeds from %d in %.1f s, %.1f a second; %d members were out of reach at the end", n, first, took, float64(n)/took, mutes.Load())
 }

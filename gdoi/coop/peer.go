@@ -34,8 +34,10 @@ type peer struct {
 	report   time.Time // when it is to be told our progress; zero: needn't
 	since    time.Time // since when its keys should have been merged; zero: no reason
 	cursors  map[tableID]*cursor
-	parts    []uint16 // of our keys that it waits for
 	bulk     time.Time
+	merged   time.Time // when keys of it were merged last
+	gave     KeysID    // what parts it was sent last …
+	given    time.Time // … and when
 
 	differs []string // configuration
 	signing bool     // its signing key differs, and it was told
@@ -127,7 +129,7 @@ func (m *Machine) watch() {
 
 func (m *Machine) gone(p *peer) {
 	p.alive, p.dead, p.free, p.since = false, true, false, time.Time{}
-	p.parts, p.report = nil, time.Time{}
+	p.report = time.Time{}
 	clear(p.cursors)
 	if m.fetch != nil && m.fetch.from == p.addr {
 		m.fetch = nil

@@ -130,7 +130,7 @@ func (m *Machine) announced(p *peer, h header, a *announcement) error {
 		return err
 	}
 	p.last = a
-	m.epoch = max(m.epoch, a.held.Epoch)
+	m.noteEpoch(a.held.Epoch)
 	if h.flags&free != 0 && m.role == Electing {
 		p.free = true
 	}

@@ -12,7 +12,8 @@ import (
 type cursor struct {
 	next  uint64    // sent up to here
 	acked uint64    // confirmed
-	moved time.Time // when it was confirmed last
+	moved time.Time // when it was confirmed, or sent again, last
+	tries int       // how often it was sent again since anything was confirmed
 	full  bool      // the table is sent anew
 	since time.Time // since when the peer is behind; zero: it isn't
 }
@@ -57,6 +58,10 @@ func (m *Machine) sorted() []*table {
 	return l
 }
 
+// again is when what isn't confirmed is sent again: ever later while nothing is, so that a
+// peer which never confirms costs little.
+func (c *cursor) again() time.Time { return c.moved.Add(resend << c.tries) }
+
 // its is a peer's progress with a table.
 func (p *peer) its(id tableID) progress {
 	for _, x := range p.last.tables {
@@ -96,17 +101,17 @@ func (m *Machine) feedTable(p *peer, t *table, left *int) {
 		return
 	}
 	if its.have != c.acked {
-		c.acked, c.moved = its.have, m.now
+		c.acked, c.moved, c.tries = its.have, m.now, 0
 	}
 	if c.full && its.have >= t.floor {
 		c.full = false
 	}
 	c.next = max(c.next, its.have)
-	if !m.now.Before(c.moved.Add(resend)) {
+	if !m.now.Before(c.again()) {
 		if c.next > its.have {
 			p.counters.Resent++
 		}
-		c.next, c.moved = its.have, m.now
+		c.next, c.moved, c.tries = its.have, m.now, min(c.tries+1, 5)
 	}
 	if !c.full && c.next < t.floor {
 		c.full, c.next = true, 0
@@ -159,7 +164,7 @@ func (m *Machine) fed(p *peer) time.Time {
 		case c.next < t.have:
 			at(m.now)
 		default:
-			at(c.moved.Add(resend))
+			at(c.again())
 		}
 	}
 	return w
@@ -170,20 +175,23 @@ func (m *Machine) takeRows(p *peer, r *rowsPart) error {
 	if r.table == m.own.id {
 		return refuse(Unexpected, "rows of our own table")
 	}
-	if r.table.origin != m.c.Self && m.peers[r.table.origin] == nil {
-		return refuse(Unconfigured, "rows of %v", r.table.origin)
-	}
 	t := m.tables[r.table]
 	if t == nil {
 		m.tidy()
-		if len(m.tables) >= maxTables {
+		most := maxTables
+		if r.table.origin != m.c.Self && m.peers[r.table.origin] == nil {
+			most /= 2 // a key server that was removed: its members are still here
+		}
+		if len(m.tables) >= most {
 			return refuse(TooLarge, "%d tables of members", len(m.tables))
 		}
 		t = newTable(r.table)
 	}
 	total := len(r.rows)
 	for _, x := range m.tables {
-		total += len(x.rows)
+		if total += len(x.rows); x.fresh != nil {
+			total += len(x.fresh.rows)
+		}
 	}
 	if total > maxRows {
 		return refuse(TooLarge, "%d members", total)
@@ -205,40 +213,60 @@ func (m *Machine) takeRows(p *peer, r *rowsPart) error {
 	return nil
 }
 
-// judgeRow finds out whether a new row counts.
+// newest is the row of a member that counts, which may say that it is gone, and its table.
+// All who have the same rows find the same one, in whatever order they came.
+func (m *Machine) newest(a netip.Addr) (in tableID, row *row) {
+	for id, t := range m.tables {
+		if r := t.rows[a]; r != nil && (row == nil || r.beats(row, in.less(id))) {
+			in, row = id, r
+		}
+	}
+	return in, row
+}
+
+// beats orders rows of a member: the newest, then that it is gone, then that of the higher
+// table.
+func (r *row) beats(o *row, higher bool) bool {
+	if r.Stamp != o.Stamp {
+		return r.newer(o.Member)
+	}
+	if r.Gone != o.Gone {
+		return r.Gone
+	}
+	return higher
+}
+
+// judgeRow finds out what follows from a new row of a table; true: it is to be told.
 func (m *Machine) judgeRow(id tableID, x Member) bool {
-	cur, ok := m.best[x.Addr]
-	if !ok || m.tables[cur] == nil || m.tables[cur].rows[x.Addr] == nil {
+	was, had := m.best[x.Addr]
+	in, row := m.newest(x.Addr)
+	live := row != nil && !row.Gone
+	if live {
+		m.best[x.Addr] = in
+	} else {
 		delete(m.best, x.Addr)
-		if x.Gone {
+	}
+	if had && was == m.own.id && in != was {
+		old := m.own.rows[x.Addr].Member
+		if in.origin == m.c.Self && !row.Gone && row.Stamp == old.Stamp && old.Stamp+1 > 0 {
+			old.Stamp++ // what we told of it before a restart: it is ours still
+			m.own.put(old)
+			m.best[x.Addr], m.soon = was, true
 			return false
 		}
-		m.best[x.Addr] = id
-		return true
-	}
-	if cur == id {
-		if x.Gone {
-			delete(m.best, x.Addr)
-		}
-		return true
-	}
-	was := m.tables[cur].rows[x.Addr].Member
-	if was.newer(x) || was.Stamp == x.Stamp && !x.Gone && (was.Gone || !cur.less(id)) {
-		return false
-	}
-	if x.Gone {
-		delete(m.best, x.Addr)
-	} else {
-		m.best[x.Addr] = id
-	}
-	if cur == m.own.id {
-		was.Gone = true
-		m.own.put(was)
+		old.Gone = true
+		m.own.put(old)
 		m.soon = true
 		m.tell(MemberMoved{x.Addr})
-		return !x.Gone
+		return live && in == id
 	}
-	return true
+	if row == nil || in == id {
+		return had || live
+	}
+	if live && had && was == id { // an older row of another table counts again
+		m.tell(MembersChanged{in.origin, []Member{row.Member}})
+	}
+	return false
 }
 
 // tidy forgets tables of which no row counts any more.

@@ -16,7 +16,7 @@ import (
 // calm is a world without loss whose servers started together.
 func calm(t *testing.T, servers, members int) *world {
 	w := newWorld(t, 1, servers, members)
-	w.delay = time.Millisecond
+	w.wordy, w.delay = true, time.Millisecond
 	for _, s := range w.ks {
 		w.after(0, s.start)
 	}
@@ -450,7 +450,7 @@ func TestTenThousandMembersSynchronise(t *testing.T) {
 	if octets > uint64(size)*3/2 {
 		t.Errorf("%d octets for a state of %d", octets, size)
 	}
-	if bad := w.settled(); len(bad) > 0 || len(w.failed) > 0 {
+	if bad := w.settled(0); len(bad) > 0 || len(w.failed) > 0 {
 		t.Error(bad, w.failed)
 	}
 }

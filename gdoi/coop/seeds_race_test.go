@@ -3,4 +3,7 @@
 package coop
 
 // modelSeeds under the race detector: the machine has no goroutines, a few worlds do.
-const modelSeeds = 20
+const (
+	modelSeeds   = 20
+	raceDetector = true
+)

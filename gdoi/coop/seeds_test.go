@@ -2,6 +2,9 @@
 
 package coop
 
-// modelSeeds is how many worlds TestModel lives through unless it is told otherwise; .ci/run
-// asks for 10,000.
-const modelSeeds = 1000
+// modelSeeds is how many worlds TestModel lives through unless it is told otherwise:
+// `make model` asks for 10,000.
+const (
+	modelSeeds   = 200
+	raceDetector = false
+)

@@ -24,18 +24,20 @@ type world struct {
 	order int
 	ks    []*server
 	gm    []*client
-	part  []int          // partition of each key server; members stand by their home
-	links map[[2]int]int // session of each pair; 0: none
+	part  []int           // partition of each key server; members stand by their home
+	mute  map[[2]int]bool // from one key server to another nothing comes through
+	links map[[2]int]int  // session of each pair; 0: none
 	sess  uint64
 
 	loss, dup float64
 	delay     time.Duration
-	bug       string
+	wordy     bool // what happens is kept in trace
 	quiet     bool // nobody registers, nothing is rekeyed
 	teks      int
 	keks      int
 	contents  map[string]string // SPI, number: what was sent
 	sids      map[string]int    // key, SID: who has it
+	mutes     int               // members that the last rekey couldn't reach: no number was left
 	failed    []string
 	trace     []string
 }
@@ -78,14 +80,19 @@ type server struct {
 	foreign map[netip.Addr]bool
 	nextSID int
 	life    int
-	first   bool // the next rekey is the first after a change of roles
-	skew    time.Duration
+	first   bool          // the next rekey is the first after a change of roles
+	skew    time.Duration // how far its clock has stepped …
+	wall    time.Duration // … and how wrong the time of day is
+	prio    uint8
+	gone    bool // not one of the key servers any more
 }
 
 type kept struct {
 	ring ring
 	keys Keys
 	nums []KEK
+	time pseudo
+	at   time.Time
 }
 
 // ring is what an engine makes of keys: names instead of octets.
@@ -108,9 +115,9 @@ type client struct {
 }
 
 func newWorld(t *testing.T, seed uint64, servers, members int) *world {
-	w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 77)), now: time.Unix(1e9, 0), links: map[[2]int]int{}, contents: map[string]string{}, sids: map[string]int{}, delay: 30 * time.Millisecond}
+	w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 77)), now: time.Unix(1e9, 0), links: map[[2]int]int{}, mute: map[[2]int]bool{}, contents: map[string]string{}, sids: map[string]int{}, delay: 30 * time.Millisecond}
 	for i := range servers {
-		w.ks = append(w.ks, &server{w: w, i: i, addr: netip.AddrFrom4([4]byte{172, 16, 0, byte(i + 1)})})
+		w.ks = append(w.ks, &server{w: w, i: i, addr: netip.AddrFrom4([4]byte{172, 16, 0, byte(i + 1)}), prio: uint8(100 - i%3*10)})
 		w.part = append(w.part, 0)
 	}
 	for i := range members {
@@ -141,16 +148,21 @@ func (w *world) fail(format string, a ...any) {
 }
 
 func (w *world) note(format string, a ...any) {
+	if !w.wordy {
+		return
+	}
 	w.trace = append(w.trace, fmt.Sprintf("%7.2fs ", w.now.Sub(time.Unix(1e9, 0)).Seconds())+fmt.Sprintf(format, a...))
 }
 
+// skew is the tolerance of pseudotimes.
+const skew = 10 * time.Second
+
 func (s *server) config() Config {
-	c := Config{Group: []byte("G"), Self: s.addr, Priority: uint8(100 - s.i%3*10), Skew: 10 * time.Second, SIDs: []SIDRange{{uint32(s.i) << 8, uint32(s.i)<<8 | 255}}, Software: [3]uint8{1, 0, 0}}
-	if s.w.bug == "sid-overlap" {
-		c.SIDs = nil
-	}
+	c := Config{Group: []byte("G"), Self: s.addr, Priority: s.prio, Skew: skew, SIDs: []SIDRange{{uint32(s.i) << 8, uint32(s.i)<<8 | 255}}, Software: [3]uint8{1, 0, 0}}
 	for _, o := range s.w.ks {
-		c.Peers = append(c.Peers, o.addr)
+		if !o.gone {
+			c.Peers = append(c.Peers, o.addr)
+		}
 	}
 	return c
 }
@@ -185,6 +197,7 @@ func (s *server) start() {
 		out, _ := s.m.SetKeys(k.keys, k.used(), s.clock())
 		s.m.Restore(k.nums)
 		s.do(out)
+		s.do(s.m.SetPseudotime(k.time.value+uint64(s.w.now.Sub(k.at)/time.Millisecond), k.time.running, s.clock()))
 	}
 	for j := range s.w.ks {
 		s.w.connect(s.i, j)
@@ -216,7 +229,7 @@ func (s *server) stop(state bool) {
 	if state && len(s.keys.KEKs) > 0 {
 		k := s.m.keys
 		k.Blob = slices.Clone(k.Blob)
-		s.keep = &kept{s.keys.clone(), k, s.m.Numbers()}
+		s.keep = &kept{s.keys.clone(), k, s.m.Numbers(), pseudo{s.m.pseudo.running, s.m.pseudo.read(s.clock()), s.clock()}, s.w.now}
 	}
 	for j := range s.w.ks {
 		s.w.disconnect(s.i, j, 500*time.Millisecond)
@@ -225,9 +238,12 @@ func (s *server) stop(state bool) {
 
 func pair(i, j int) [2]int { return [2]int{min(i, j), max(i, j)} }
 
-// connect makes an SA where there is a way.
+// way reports whether what i sends can come to j.
+func (w *world) way(i, j int) bool { return w.part[i] == w.part[j] && !w.mute[[2]int{i, j}] }
+
+// connect makes an SA where there is a way, in both directions.
 func (w *world) connect(i, j int) {
-	if i == j || !w.ks[i].up || !w.ks[j].up || w.part[i] != w.part[j] || w.links[pair(i, j)] != 0 {
+	if i == j || !w.ks[i].up || !w.ks[j].up || !w.way(i, j) || !w.way(j, i) || w.links[pair(i, j)] != 0 {
 		return
 	}
 	w.sess++
@@ -236,7 +252,7 @@ func (w *world) connect(i, j int) {
 	w.ks[j].do(w.ks[j].m.Session(w.ks[i].addr, w.sess, true, w.ks[j].clock()))
 }
 
-// disconnect lets both sides find out later.
+// disconnect lets both sides find out later, and not at once.
 func (w *world) disconnect(i, j int, d time.Duration) {
 	n := w.links[pair(i, j)]
 	if n == 0 {
@@ -245,7 +261,7 @@ func (w *world) disconnect(i, j int, d time.Duration) {
 	delete(w.links, pair(i, j))
 	for _, x := range [][2]int{{i, j}, {j, i}} {
 		life := w.ks[x[0]].life
-		w.after(d, func() {
+		w.after(d+time.Duration(w.rng.IntN(3000))*time.Millisecond, func() {
 			if s := w.ks[x[0]]; s.up && s.life == life {
 				s.do(s.m.Session(w.ks[x[1]].addr, uint64(n), false, s.clock()))
 			}
@@ -255,11 +271,11 @@ func (w *world) disconnect(i, j int, d time.Duration) {
 
 // split puts servers in partitions.
 func (w *world) split(part []int) {
-	w.note("partitions %v", part)
+	w.note("partitions %v, mute %v", part, w.mute)
 	w.part = part
 	for i := range w.ks {
 		for j := range i {
-			if part[i] != part[j] {
+			if !w.way(i, j) || !w.way(j, i) {
 				w.disconnect(i, j, time.Duration(5+w.rng.IntN(30))*time.Second)
 			} else {
 				w.after(time.Duration(w.rng.IntN(2000))*time.Millisecond, func() { w.connect(i, j) })
@@ -313,7 +329,7 @@ func (w *world) carry(s *server, x Send) {
 		}
 		w.after(time.Millisecond+time.Duration(w.rng.Int64N(int64(w.delay))), func() {
 			o := w.ks[j]
-			if o.up && w.part[s.i] == w.part[j] && w.links[pair(s.i, j)] == n {
+			if o.up && w.way(s.i, j) && w.links[pair(s.i, j)] == n {
 				out, _ := o.m.Receive(s.addr, uint64(n), x.Data, o.clock())
 				o.do(out)
 			}
@@ -330,6 +346,7 @@ func (s *server) result(r Result) {
 			if len(s.keys.KEKs) == 0 {
 				s.renewKEK()
 				s.renewTEK()
+				s.do(s.m.SetPseudotime(uint64(s.w.rng.IntN(1e6)), true, s.clock()))
 			}
 			s.set()
 		}
@@ -448,9 +465,6 @@ func (s *server) rekey(tek bool) {
 	}
 	kek := s.keys.KEKs[len(s.keys.KEKs)-1]
 	l := s.m.Lease(spiOf(kek))
-	if s.w.bug == "lease-ignored" {
-		l = Lease{From: s.keys.Used[kek] + 1, To: 1 << 30}
-	}
 	by := s.keys.KEKs
 	if tek {
 		s.renewTEK()
@@ -470,9 +484,6 @@ func (s *server) rekey(tek bool) {
 func (s *server) broadcast(by []string) {
 	for _, kek := range by {
 		l := s.m.Lease(spiOf(kek))
-		if s.w.bug == "lease-ignored" {
-			l = Lease{From: s.keys.Used[kek] + 1, To: 1 << 30}
-		}
 		if l.Left() == 0 {
 			continue
 		}
@@ -519,11 +530,7 @@ func (w *world) register(g *client, s *server) bool {
 	g.kek = ""
 	g.install(s.keys)
 	g.seq = s.keys.Used[g.kek]
-	low := uint32(s.i) << 8
-	if w.bug == "sid-overlap" {
-		low = 0
-	}
-	id := fmt.Sprintf("%s/%d", g.send, low+uint32(s.nextSID%256))
+	id := fmt.Sprintf("%s/%d", g.send, s.i<<8+s.nextSID%256)
 	s.nextSID++
 	if o, ok := w.sids[id]; ok && s.nextSID < 256 {
 		w.fail("SID %s of member %d was member %d's", id, g.i, o)
@@ -531,14 +538,15 @@ func (w *world) register(g *client, s *server) bool {
 	w.sids[id] = g.i
 	s.members[g.addr] = g
 	delete(s.foreign, g.addr)
-	s.do(s.m.PutMembers([]Member{{Addr: g.addr, Stamp: uint64(w.now.UnixMilli()), Blob: []byte(g.kek)}}, s.clock()))
+	s.do(s.m.PutMembers([]Member{{Addr: g.addr, Stamp: uint64(w.now.Add(s.wall).UnixMilli()), Blob: []byte(g.kek)}}, s.clock()))
 	return true
 }
 
-// reached lets the primary rekey: members under a KEK that anybody had when the network
-// became whole send with its key then.
-func (w *world) reached(held map[string]bool) {
-	i := slices.IndexFunc(w.ks, func(s *server) bool { return s.m.role == Primary })
+// reached lets the primary of a part of the network rekey: members there under a KEK that
+// any key server had when that part became whole send with its key then, which each of
+// them has.
+func (w *world) reached(part int, held map[string]bool) {
+	i := slices.IndexFunc(w.ks, func(s *server) bool { return w.in(s, part) && s.m.role == Primary })
 	prim := w.ks[i]
 	if len(prim.keys.KEKs) >= mostKEKs-1 {
 		return // old ones have ended
@@ -549,23 +557,34 @@ func (w *world) reached(held map[string]bool) {
 		}
 	}
 	prim.rekey(true)
+	tek := prim.keys.TEKs[len(prim.keys.TEKs)-1]
 	for _, g := range w.gm {
 		known := prim.members[g.addr] != nil || prim.foreign[g.addr]
+		if g.home == nil || w.part[g.home.i] != part || !known || !slices.Contains(prim.keys.KEKs, g.kek) {
+			continue
+		}
 		switch {
-		case g.home == nil || !known || !slices.Contains(prim.keys.KEKs, g.kek):
-		case g.send != prim.keys.TEKs[len(prim.keys.TEKs)-1] && prim.m.Lease(spiOf(g.kek)).Left() > 0:
-			w.fail("member %d sends with %s, not %s", g.i, g.send, prim.keys.TEKs[len(prim.keys.TEKs)-1])
+		case prim.m.Lease(spiOf(g.kek)).Left() == 0 && g.send != tek:
+			w.mutes++
+		case g.send != tek || !g.teks[tek]:
+			w.fail("member %d sends with %s, not %s", g.i, g.send, tek)
 		}
 	}
 }
 
-// settled says what isn't as it must be once the network is whole.
-func (w *world) settled() (bad []string) {
+// in reports whether a key server runs in a part of the network.
+func (w *world) in(s *server, part int) bool { return s.up && !s.gone && w.part[s.i] == part }
+
+// settled says what isn't as it must be in a part of the network that is whole. Members
+// are compared where nobody registers any more.
+func (w *world) settled(part int) (bad []string) {
 	var prim *server
+	some := false
 	for _, s := range w.ks {
-		if !s.up {
+		if !w.in(s, part) {
 			continue
 		}
+		some = true
 		if s.m.role == Primary {
 			if prim != nil {
 				bad = append(bad, fmt.Sprintf("ks%d and ks%d are primary", prim.i+1, s.i+1))
@@ -574,20 +593,31 @@ func (w *world) settled() (bad []string) {
 		}
 	}
 	if prim == nil {
+		if !some {
+			return nil
+		}
 		return []string{"nobody is primary"}
 	}
 	for _, s := range w.ks {
-		if !s.up || s == prim {
+		if !w.in(s, part) || s == prim {
 			continue
 		}
 		if s.m.role != Secondary || s.m.primary != prim.addr {
 			bad = append(bad, fmt.Sprintf("ks%d is %v of %v", s.i+1, s.m.role, s.m.primary))
 		}
-		if s.m.keys.ID != prim.m.keys.ID {
-			bad = append(bad, fmt.Sprintf("ks%d has keys %v, the primary %v", s.i+1, s.m.keys.ID, prim.m.keys.ID))
+		// One whose clock has stepped ahead refuses its primary's announcements and
+		// everybody who registers, until an operator looks after it (guide).
+		if s.m.gate() == GateStale && s.m.pseudo.read(s.clock()) > prim.m.pseudo.read(prim.clock())+uint64(skew/time.Millisecond) {
+			continue
 		}
 		if s.m.gate() != GateOpen {
 			bad = append(bad, fmt.Sprintf("ks%d's gate is %v", s.i+1, s.m.gate()))
+		}
+		if !w.quiet {
+			continue
+		}
+		if s.m.keys.ID != prim.m.keys.ID {
+			bad = append(bad, fmt.Sprintf("ks%d has keys %v, the primary %v", s.i+1, s.m.keys.ID, prim.m.keys.ID))
 		}
 		a, b := prim.m.Registered(), s.m.Registered()
 		if !maps.Equal(a, b) {
