@@ -11,9 +11,10 @@ FUZZTIME ?= 30s
 SOAKTIMEOUT ?= 3h
 ROUNDS ?= 7
 MEMBERS ?= 10000
+SEEDS ?= 10000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo lab lab-case-study lab-down test race fuzz bench bench-scale soak generate-check lint fmt clean
+.PHONY: help build demo lab lab-case-study lab-down test race model fuzz bench bench-scale soak generate-check lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ test: ## every test anew, the end-to-end ones in their short form (root)
 race: ## unit tests under the race detector
 	@scripts/setup race
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v -e /test/ -e /bench)
+
+model: ## the model check of cooperative key servers, SEEDS (10,000) lives
+	GETVPN_COOP_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 30m -run '^TestModel$$' -v ./gdoi/coop
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@scripts/setup go
