@@ -41,6 +41,7 @@ type league struct {
 	nat   bool                  // members that join come through a NAT
 	with  map[holder][]uint32   // Sender IDs that are used with it
 	sids  map[string]netip.Addr // SPI and Sender ID: whose it is
+	tap   func(from, to netip.Addr, data []byte)
 }
 
 // holder is a member's copy of a TEK.
@@ -93,6 +94,9 @@ func (s *server) Inform(peer, _ netip.Addr, data []byte) error {
 	n := l.up[two(s.i, j)]
 	if n == 0 || l.part[s.i] != l.part[j] || l.ks[j].s == nil {
 		return fmt.Errorf("no way to %v", peer)
+	}
+	if l.tap != nil {
+		l.tap(s.addr, peer, data)
 	}
 	to, b := l.ks[j].s, slices.Clone(data)
 	l.ks[j].wire <- parcel{time.Now().Add(5 * time.Millisecond), func() { to.HandlePeer(s.addr, n, b) }}

@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
 
 	"getvpn/config"
@@ -123,11 +126,43 @@ func resolveCoop(l *config.LocalServer) *CoopSetup {
 		return nil
 	}
 	c := &CoopSetup{Self: l.CoopAddress(), Priority: uint8(r.Priority), Peers: l.CoopPeers(), Refresh: r.Refresh, Periodic: r.Periodic,
-		Retransmit: r.Retransmit, Optimize: r.Optimize, Software: [3]uint8{1, 0, 0}}
+		Retransmit: r.Retransmit, Optimize: r.Optimize, Software: release(buildVersion())}
 	for _, x := range l.SIDRanges() {
 		c.SIDs = append(c.SIDs, coop.SIDRange(x))
 	}
 	return c
+}
+
+// release is a version such as v1.2.3 or v1.2.4-0.2026… as key servers tell each other:
+// builds of one release are compatible. One that says nothing is 1.0.0.
+func release(version string) (r [3]uint8) {
+	firstRelease := [3]uint8{1, 0, 0}
+	version, _, _ = strings.Cut(strings.TrimPrefix(version, "v"), "-")
+	version, _, _ = strings.Cut(version, "+")
+	parts := strings.Split(version, ".")
+	if len(parts) != len(r) {
+		return firstRelease
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 8)
+		if err != nil {
+			return firstRelease
+		}
+		r[i] = uint8(n)
+	}
+	if r == [3]uint8{} { // a build between releases before the first one
+		return firstRelease
+	}
+	return r
+}
+
+// buildVersion is the version that this program was built from; "": it isn't known.
+func buildVersion() string {
+	b, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	return b.Main.Version
 }
 
 func resolveEntry(c *config.Config, g *config.Group, sa *config.SAIPsec) (*SetupEntry, []event.Event, error) {

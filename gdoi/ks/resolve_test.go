@@ -118,3 +118,13 @@ func TestAuthorizationList(t *testing.T) {
 		t.Error("without a list everybody who passes phase 1 may join")
 	}
 }
+
+// Key servers tell each other the release that they were built from.
+func TestReleaseOfABuild(t *testing.T) {
+	for version, want := range map[string][3]uint8{"v1.2.3": {1, 2, 3}, "v2.0.1-0.20261125101010-abcdef012345+dirty": {2, 0, 1}, "v1.4.0+dirty": {1, 4, 0},
+		"(devel)": {1, 0, 0}, "": {1, 0, 0}, "v0.0.0-20261125101010-abcdef012345": {1, 0, 0}, "v1.2": {1, 0, 0}, "v1.2.300": {1, 0, 0}} {
+		if got := release(version); got != want {
+			t.Errorf("%q: %v, want %v", version, got, want)
+		}
+	}
+}
