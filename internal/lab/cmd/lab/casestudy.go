@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"getvpn/internal/lab"
@@ -94,14 +96,14 @@ func (c *study) start() error {
 		return err
 	}
 	say("KS1 is primary, KS2 secondary")
-	for n := 1; n <= lab.Sites; n++ {
-		d, err := c.daemon(fmt.Sprintf("gm%d", n))
-		if err != nil {
-			return err
-		}
-		c.gms = append(c.gms, d)
+	c.gms = make([]*lab.Daemon, lab.Sites)
+	errs := make([]error, lab.Sites)
+	var wg sync.WaitGroup
+	for i := range c.gms {
+		wg.Go(func() { c.gms[i], errs[i] = c.daemon(fmt.Sprintf("gm%d", i+1)) })
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // caseMembers are the addresses that members register from, and the key server that
@@ -187,15 +189,15 @@ func (c *study) traffic() error {
 // oneLinkDown takes each of member 5's links away for a moment.
 func (c *study) oneLinkDown() error {
 	for _, dev := range []string{"a1", "a2"} {
-		if _, err := c.l.Run("core", "ip", "link", "set", dev, "down"); err != nil {
+		if err := c.link(dev, "down", 1); err != nil {
 			return err
 		}
 		out, err := c.l.Ping("h1", lab.Host(5), pings)
-		if _, up := c.l.Run("core", "ip", "link", "set", dev, "up"); up != nil {
-			err = errors.Join(err, up)
-		}
 		if err != nil {
 			return errors.Join(err, errors.New(out))
+		}
+		if err := c.link(dev, "up", 0); err != nil {
+			return err
 		}
 	}
 	n, err := c.l.Counted("core")
@@ -207,6 +209,35 @@ func (c *study) oneLinkDown() error {
 		return errors.New("none may be")
 	}
 	return nil
+}
+
+// unusable marks a next hop that routing passes over.
+var unusable = regexp.MustCompile(`\b(?:dead|linkdown)\b`)
+
+// link switches the core's side of a link to member 5, and waits until so many next hops
+// are unusable at both ends: the kernel tells the other end a moment later.
+func (c *study) link(dev, state string, without int) error {
+	if _, err := c.l.Run("core", "ip", "link", "set", dev, state); err != nil {
+		return err
+	}
+	return lab.Until(time.Minute, func() error {
+		for node, route := range map[string]string{"gm5": "default", "core": "10.1.5.0/24"} {
+			out, err := c.l.Run(node, "ip", "-o", "route", "show", route)
+			if err != nil {
+				return err
+			}
+			hops := 0
+			for _, hop := range strings.Split(out, "nexthop")[1:] {
+				if unusable.MatchString(hop) {
+					hops++
+				}
+			}
+			if hops != without {
+				return fmt.Errorf("%s has %d unusable next hops, not %d: %s", node, hops, without, out)
+			}
+		}
+		return nil
+	})
 }
 
 func (c *study) logs() {
