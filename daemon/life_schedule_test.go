@@ -194,8 +194,8 @@ func (l *life) deaf(members ...*simNode) {
 }
 
 // The guide's numbered example (l.580-640), steps 1 to 3: from 1, a rekey takes 2; three
-// repetitions bring it to 5; the next rekey, sent once, is 6. Steps 4 to 9 (16, 17, 18 by
-// the second key server; 28 and 29 by the first again) are of cooperative key servers.
+// repetitions bring it to 5; the next rekey, sent once, is 6. Steps 4 to 9 are in
+// TestSequenceNumbersOfTwoKeyServersAsInTheGuidesExample.
 func TestSequenceNumbersAsInTheGuidesExample(t *testing.T) {
 	t.Parallel()
 	lively(t, 24, calm, func(l *life) {
