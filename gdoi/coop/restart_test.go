@@ -1,0 +1,48 @@
+package coop
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// A key server that starts again tells of the members that it had. Others pass on to it
+// what it told of them before: that doesn't take them away, whatever number its new life
+// has; only a registration that the restart has lost is newer.
+func TestOwnMembersOutliveARestart(t *testing.T) {
+	now := time.Unix(1000, 0)
+	self, other, gm := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.1.0.1")
+	for _, life := range []uint64{1, 1 << 63} { // before: below and above that of now
+		for _, later := range []uint64{0, 5} {
+			m, _, err := New(Config{Group: []byte("g"), Self: self, Peers: []netip.Addr{other}}, bytes.NewReader([]byte{0, 0, 1, 0, 0, 0, 0, 0}), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.PutMembers([]Member{{Addr: gm, Stamp: 100, Blob: []byte("a")}}, now)
+			m.begin(now)
+			err = m.takeRows(m.peers[other], &rowsPart{table: tableID{self, life}, span: span{0, 1}, top: 1,
+				rows: []row{{1, Member{Addr: gm, Stamp: 100 + later, Blob: []byte("b")}}}})
+			out := m.finish()
+			if err != nil {
+				t.Fatal(err)
+			}
+			moved, changed := 0, 0
+			for _, r := range out.Results {
+				switch r := r.(type) {
+				case MemberMoved:
+					moved++
+				case MembersChanged:
+					changed += len(r.Rows)
+				}
+			}
+			want := 0
+			if later > 0 {
+				want = 1
+			}
+			if own := m.own.rows[gm]; moved != want || changed != want || own.Gone != (later > 0) || m.Registered()[self] != 1 {
+				t.Errorf("life %x, %d later: moved %d, changed %d, our row is %+v", life, later, moved, changed, own)
+			}
+		}
+	}
+}
