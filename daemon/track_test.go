@@ -20,7 +20,7 @@ func TestTrackedObject(t *testing.T) {
 	tr := newTrackers(filepath.Join(dir, "track"), hook, slog.New(slog.DiscardHandler)).object(99)
 	told := func(want string) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); ; {
+		for end := time.Now().Add(30 * time.Second); ; {
 			b, _ := os.ReadFile(log)
 			if string(b) == want {
 				return

@@ -99,7 +99,7 @@ func TestUDPHost(t *testing.T) {
 	bus.Emit(complete)
 	buf := make([]byte, 2000)
 	for _, want := range []string{`^<189>1: \*?\w{3} [ \d]\d \d\d:\d\d:\d\d\.\d{3}: %SYS-5-RESTART: System restarted --$`, `^<189>2: .*%GDOI-5-GM_REGS_COMPL: `} {
-		pc.SetReadDeadline(time.Now().Add(5 * time.Second))
+		pc.SetReadDeadline(time.Now().Add(30 * time.Second))
 		n, _, err := pc.ReadFrom(buf)
 		if err != nil {
 			t.Fatal(err)

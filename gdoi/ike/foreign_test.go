@@ -37,10 +37,13 @@ const (
 // The namespaces' names hold the process's number, so that two runs don't meet.
 var nsOurs, nsTheirs = fmt.Sprintf("ikeT%d-us", os.Getpid()), fmt.Sprintf("ikeT%d-them", os.Getpid())
 
+// charonsTime is how long another program is waited for: the machine may be busy.
+const charonsTime = 60 * time.Second
+
 // command runs a program to its end.
 func command(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), charonsTime)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	return string(out), err
@@ -224,7 +227,7 @@ func (c *charon) write(name, text string) {
 // until waits for a state of the other program.
 func (c *charon) until(what string, ok func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(charonsTime); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			c.t.Fatalf("%s didn't come; log:\n%s", what, c.tail())
 		}
@@ -322,7 +325,7 @@ func TestStrongSwanResponds(t *testing.T) {
 			t.Errorf("peer %+v", p)
 		}
 		c.until("SA at charon", c.established)
-		if !sa.Probe(t.Context(), 3, time.Second) {
+		if !sa.Probe(t.Context(), 20, time.Second) {
 			t.Errorf("charon doesn't answer R-U-THERE: %v", e.Drops())
 		}
 		sa.Close()
@@ -332,11 +335,11 @@ func TestStrongSwanResponds(t *testing.T) {
 
 func TestStrongSwanInitiates(t *testing.T) {
 	eachSuite(t, func(t *testing.T, c *charon, e *Endpoint, aggressive, natt bool) {
-		if out, err := c.swanctl("--initiate", "--ike", "gdoi", "--timeout", "10"); err != nil {
+		if out, err := c.swanctl("--initiate", "--ike", "gdoi", "--timeout", "40"); err != nil {
 			t.Fatalf("%v\n%s\n%v\n%s", err, out, e.Drops(), c.tail())
 		}
 		list := e.SAs(netip.MustParseAddr(theirAddr))
-		for end := time.Now().Add(5 * time.Second); len(list) == 0 && time.Now().Before(end); list = e.SAs(netip.MustParseAddr(theirAddr)) {
+		for end := time.Now().Add(charonsTime); len(list) == 0 && time.Now().Before(end); list = e.SAs(netip.MustParseAddr(theirAddr)) {
 			time.Sleep(10 * time.Millisecond) // aggressive: message 3 is on its way
 		}
 		if len(list) != 1 || list[0].Peer().Initiator || list[0].Peer().NATT != natt {
@@ -347,7 +350,7 @@ func TestStrongSwanInitiates(t *testing.T) {
 		}
 		select {
 		case <-list[0].Done():
-		case <-time.After(5 * time.Second):
+		case <-time.After(charonsTime):
 			t.Errorf("charon's delete had no effect: %v", e.Drops())
 		}
 	})
@@ -358,7 +361,7 @@ func TestStrongSwanWrongPSK(t *testing.T) {
 	t.Run("responds", func(t *testing.T) {
 		c := startCharon(t)
 		c.load(s.name, false, "s3creT")
-		e, _ := ours(t, foreignConfig("s3cret", s.p), func(o *Options) { o.Retry = Retry{First: 200 * time.Millisecond, Count: 3} })
+		e, _ := ours(t, foreignConfig("s3cret", s.p), func(o *Options) { o.Retry = Retry{First: 500 * time.Millisecond, Count: 3} })
 		_, err := e.Connect(t.Context(), netip.MustParseAddrPort(theirAddr+":848"), ConnectOptions{})
 		if !errors.Is(err, AuthFailed) || c.established() {
 			t.Errorf("%v", err)
@@ -371,8 +374,9 @@ func TestStrongSwanWrongPSK(t *testing.T) {
 		if out, err := c.swanctl("--initiate", "--ike", "gdoi", "--timeout", "3"); err == nil {
 			t.Errorf("charon got through: %s", out)
 		}
-		if d := e.Drops(); d[DropDecrypt] == 0 || len(e.SAs(netip.Addr{})) != 0 {
-			t.Errorf("drops %v", d)
+		c.until("its message under the wrong key", func() bool { return e.Drops()[DropDecrypt] != 0 })
+		if len(e.SAs(netip.Addr{})) != 0 {
+			t.Errorf("drops %v", e.Drops())
 		}
 	})
 }
@@ -384,7 +388,7 @@ func TestIKEScan(t *testing.T) {
 	foreignNet(t)
 	e, _ := ours(t, foreignConfig("s3cret", Policy{Encr: EncrAES, Hash: HashSHA1, Group: 2}), nil)
 	scan := func(args ...string) string {
-		all := append([]string{"netns", "exec", nsTheirs, "ike-scan", "--sport=1848", "--dport=848", "--retry=1", "--timeout=1500"}, args...)
+		all := append([]string{"netns", "exec", nsTheirs, "ike-scan", "--sport=1848", "--dport=848", "--retry=1", "--timeout=30000"}, args...)
 		return must(t, "ip", append(all, ourAddr)...)
 	}
 	for _, doi := range [][]string{nil, {"--doi=2", "--situation=0"}} {

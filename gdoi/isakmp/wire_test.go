@@ -56,12 +56,14 @@ func Test_wire_02_TooManyPayloads(t *testing.T) {
 	if _, _, err := ParseClear(d); reasonOf(err) != TooManyPayloads {
 		t.Fatalf("%v", err)
 	}
-	start := time.Now()
+	least := time.Hour // of many: others use the processor, too
 	for range 100 {
+		start := time.Now()
 		ParseClear(d)
+		least = min(least, time.Since(start))
 	}
-	if per := time.Since(start) / 100; per > time.Millisecond {
-		t.Errorf("%v for one datagram", per)
+	if least > time.Millisecond {
+		t.Errorf("%v for one datagram", least)
 	}
 	if n := testing.AllocsPerRun(10, func() { ParseClear(d) }); n > 20 {
 		t.Errorf("%v allocations", n)

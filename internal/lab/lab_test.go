@@ -65,7 +65,7 @@ func TestTopologyForwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []*Receiver{r2, r3} {
-		if err := r.Await(n, 2*time.Second); err != nil || r.Duplicates+r.Damaged != 0 {
+		if err := r.Await(n, 30*time.Second); err != nil || r.Duplicates+r.Damaged != 0 {
 			t.Error(err, r.Duplicates, r.Damaged)
 		}
 	}
@@ -84,7 +84,7 @@ func TestTopologyForwards(t *testing.T) {
 	if p, ok := frames[0].IP(); !ok || p.Src.String() != Host(1) || p.Dst.String() != DataGroup || p.DstPort != 5001 {
 		t.Errorf("first frame %+v", p)
 	}
-	tr, err := l.Transfer("h1", "h2", Host(2), 20<<20, 20*time.Second)
+	tr, err := l.Transfer("h1", "h2", Host(2), 20<<20, time.Minute)
 	if err != nil || tr.Sent != tr.Received {
 		t.Error(err)
 	}
@@ -92,7 +92,7 @@ func TestTopologyForwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	Until(5*time.Second, func() error {
+	Until(30*time.Second, func() error {
 		if sent, _ := s.Counts(); sent < 300 {
 			return os.ErrDeadlineExceeded
 		}
@@ -155,7 +155,7 @@ func TestSteadyStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, _ := m.Counts()
-	Until(10*time.Second, func() error {
+	Until(30*time.Second, func() error {
 		if now, _ := m.Counts(); now < before+50 {
 			return errTooFew
 		}

@@ -51,7 +51,7 @@ func TestDeviceRecreated(t *testing.T) {
 	n.inject(n.frame(protoUDP, datagram(6000, "clear")))
 	gdoi := n.socket("10.1.0.1", 848)
 	n.inject(n.frame(protoUDP, datagram(848, "gdoi")))
-	if b, err := read(gdoi, 2*time.Second); err != nil || string(b) != "gdoi" {
+	if b, err := read(gdoi, patience); err != nil || string(b) != "gdoi" {
 		t.Errorf("GDOI from the core: %q, %v", b, err)
 	}
 	if b, err := read(host, 100*time.Millisecond); err == nil {
@@ -178,13 +178,13 @@ func TestWatchLocks(t *testing.T) {
 	ok(t, UnlockName("wan"))
 	select {
 	case <-changed:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("nobody noticed")
 	}
 	go func() { w.Close(); close(gone) }()
 	select {
 	case <-gone:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the watch doesn't end")
 	}
 }

@@ -148,6 +148,9 @@ func (n *net1) send(fd, port int, text string) {
 	ok(n.t, unix.Sendto(fd, []byte(text), 0, &unix.SockaddrInet4{Port: port, Addr: [4]byte{10, 2, 0, 1}}))
 }
 
+// patience is how long something is waited for that is to come: the machine may be busy.
+const patience = 30 * time.Second
+
 // read waits for a packet on a descriptor.
 func read(fd int, wait time.Duration) ([]byte, error) {
 	b := make([]byte, 1<<17)
@@ -180,7 +183,7 @@ func payload(f []byte) string {
 // wantPeer says what the core must see next, so that what isn't named didn't pass.
 func (n *net1) wantPeer(text string) {
 	n.t.Helper()
-	if f, err := read(n.peer, 2*time.Second); err != nil || payload(f) != text {
+	if f, err := read(n.peer, patience); err != nil || payload(f) != text {
 		n.t.Fatalf("peer got %q (%v), want %q", payload(f), err, text)
 	}
 }
@@ -188,7 +191,7 @@ func (n *net1) wantPeer(text string) {
 // wantTap reads the TAP: virtio header, Ethernet header as the kernel resolved it.
 func (n *net1) wantTap(text string) {
 	n.t.Helper()
-	f, err := read(n.tapFD, 2*time.Second)
+	f, err := read(n.tapFD, patience)
 	if err != nil || len(f) < 10 || payload(f[10:]) != text {
 		n.t.Fatalf("TAP got %x (%v), want %q", f, err, text)
 	}

@@ -69,7 +69,7 @@ func TestOutbound(t *testing.T) {
 			frames, size, gso = 5, 1000, false
 		}
 		for range frames {
-			f, err := read(n.tapFD, 2*time.Second)
+			f, err := read(n.tapFD, patience)
 			if err != nil || len(f) != 10+14+28+size || (f[1] != 0) != gso {
 				t.Fatalf("super-packet: %d octets, %v", len(f), err)
 			}
@@ -108,7 +108,7 @@ func TestInbound(t *testing.T) {
 		n.inject(n.frame(protoUDP, datagram(6000, "clear")))
 		n.inject(n.frame(protoESP, foreignSPI))
 		n.inject(esp)
-		if f, err := read(ring, 2*time.Second); err != nil || string(f) != string(esp) {
+		if f, err := read(ring, patience); err != nil || string(f) != string(esp) {
 			t.Fatalf("ring got %x, %v", f, err)
 		}
 		// What the daemon decrypts and writes to the TAP is received once, and the ring
@@ -118,7 +118,7 @@ func TestInbound(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if b, err := read(host, 2*time.Second); err != nil || string(b) != "decrypted" {
+		if b, err := read(host, patience); err != nil || string(b) != "decrypted" {
 			t.Fatalf("host got %q, %v", b, err)
 		}
 		clear := n.frame(protoUDP, datagram(6000, "clear"))
@@ -129,7 +129,7 @@ func TestInbound(t *testing.T) {
 		n.inject(tag(clear, 5))
 		esp[24], esp[25], esp[18] = 0, 0, 99 // another identification
 		n.inject(esp)
-		if f, err := read(ring, 2*time.Second); err != nil || string(f) != string(esp) {
+		if f, err := read(ring, patience); err != nil || string(f) != string(esp) {
 			t.Fatalf("ring got %x, %v", f, err)
 		}
 		if b, err := read(host, 100*time.Millisecond); err == nil {
@@ -252,7 +252,7 @@ func TestKilled(t *testing.T) {
 			if _, err := unix.Write(n.tapFD, f); err != nil {
 				t.Fatal(err)
 			}
-			if b, err := read(host, 2*time.Second); err != nil || string(b) != "decrypted" {
+			if b, err := read(host, patience); err != nil || string(b) != "decrypted" {
 				t.Fatalf("host got %q, %v", b, err)
 			}
 		}
