@@ -214,13 +214,13 @@ func (m *Machine) Restore(k []KEK) {
 			n.holders = slices.Clone(x.Holders)
 			n.known = map[netip.Addr]uint32{}
 			n.last, n.void = max(n.last, x.Last), x.Void
-			for _, h := range n.holders[1:] {
-				n.known[h] = x.Base
-			}
 			if n.holders[0] != m.c.Self {
 				n.base = x.Base
-			} else {
-				n.base = n.last
+				continue
+			}
+			n.base = n.last
+			for _, h := range n.holders[1:] {
+				n.known[h] = x.Base
 			}
 		}
 	}
@@ -266,8 +266,10 @@ func (m *Machine) Numbers() (out []KEK) {
 	for _, spi := range m.keys.KEKs {
 		if n := m.numbers[spi]; n != nil {
 			k := KEK{SPI: spi, Last: n.last, Base: n.base, Holders: slices.Clone(n.holders), Void: n.void}
-			for _, v := range n.known {
-				k.Base = min(k.Base, v)
+			if n.holders[0] == m.c.Self { // what others may still go by
+				for _, v := range n.known {
+					k.Base = min(k.Base, v)
+				}
 			}
 			out = append(out, k)
 		}

@@ -179,6 +179,27 @@ func TestNumbersAfterACrash(t *testing.T) {
 	}
 }
 
+// A holder's base isn't behind what it has confirmed, however often it starts again.
+func TestBaseOutlivesRestarts(t *testing.T) {
+	w := calm(t, 2, 1)
+	a, b := w.ks[0], w.ks[1]
+	for seq := uint32(1); seq <= 9; seq++ {
+		a.do(a.m.Used(spiOf("K1"), seq, a.clock()))
+		w.run(10 * time.Second)
+		if seq%3 > 0 {
+			continue
+		}
+		b.stop(true)
+		w.run(time.Second)
+		if k := b.keep.nums[0]; k.Base != seq || k.Holders[0] != a.addr {
+			t.Errorf("kept %+v at %d", k, seq)
+		}
+		b.start()
+		w.run(30 * time.Second)
+		w.expect("PS")
+	}
+}
+
 // pst is a pair of a machine and a peer whose announcements are made by hand.
 type pst struct {
 	*testing.T

@@ -492,6 +492,7 @@ func (s *server) broadcast(by []string) {
 			continue
 		}
 		s.keys.Used[kek] = seq
+		s.w.note("ks%d sends %s#%d of %d to %d", s.i+1, kek, seq, l.From, l.To)
 		content := fmt.Sprintf("ks%d %v %v", s.i+1, s.keys.TEKs, s.keys.KEKs)
 		id := fmt.Sprintf("%s#%d", kek, seq)
 		if old, ok := s.w.contents[id]; ok && old != content {
