@@ -230,10 +230,21 @@ func TestAbsurdFigures(t *testing.T) {
 		a.held = KeysID{x.peer, 1<<61 - 1, 1}
 		x.must(x.say(kindAnn, 0, a.encode))
 	}
-	// Numbers used up by somebody who isn't their leader: another KEK, no repetition.
-	x.must(x.say(kindAnn, 0, numbers(number{SPI{1}, math.MaxUint32, math.MaxUint32, []netip.Addr{x.peer}, Lease{From: 1, To: math.MaxUint32}}).encode))
-	if l := x.m.Lease(SPI{1}); l.Left() > 0 && l.From == 0 {
-		t.Errorf("lease %+v", l)
+	// Numbers used up by somebody who isn't their leader: none is used again.
+	x.note(x.m.Used(SPI{1}, 50, x.now))
+	for _, last := range []uint32{100, math.MaxUint32 - 500, math.MaxUint32 - 1, math.MaxUint32} {
+		for _, leader := range []netip.Addr{x.peer, x.m.c.Self} {
+			n := x.m.numbers[SPI{1}]
+			n.hold(x.peer, 7, false)
+			x.must(x.say(kindAnn, 0, numbers(number{SPI{1}, last, 50, []netip.Addr{leader, x.peer}, Lease{From: 1, To: math.MaxUint32}}).encode))
+			for range 3 {
+				l := x.m.Lease(SPI{1})
+				if l.Left() > 0 && l.From <= 50 || l.Left() == 0 && !l.Ends {
+					t.Errorf("lease %+v after %d", l, last)
+				}
+				n.pass()
+			}
+		}
 	}
 	// It claims to be primary, with a priority beyond all: we follow, and when it is gone
 	// we lead again.

@@ -117,6 +117,9 @@ func (m *Machine) source() (p *peer, merge bool) {
 			return nil, false
 		}
 		if !contains(p.held(), p.last.ancestors, m.keys.ID) && m.now.Before(p.since.Add(patience)) {
+			if p.report.IsZero() {
+				p.report = m.now.Add(2 * often) // it must hear of them
+			}
 			return nil, false // it will take ours first
 		}
 		return p, false

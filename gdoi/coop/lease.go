@@ -72,7 +72,7 @@ func (n *numbering) lease(self netip.Addr) Lease {
 		return n.leaders()
 	}
 	if n.given != nil {
-		return Lease{max(n.given.From, n.last+1), n.given.To, true}
+		return Lease{max(n.given.From, beyond(n.last, 1)), n.given.To, true}
 	}
 	i := slices.Index(n.holders, self)
 	if n.void || i < 1 {
@@ -111,7 +111,10 @@ func (n *numbering) leaders() Lease {
 }
 
 // pass leaves out all numbers that another holder may have.
-func (n *numbering) pass() { n.floor = max(n.last, n.floor) + over }
+func (n *numbering) pass() { n.floor = beyond(max(n.last, n.floor), over) }
+
+// beyond is d after n, or the end of all numbers.
+func beyond(n, d uint32) uint32 { return n + min(d, math.MaxUint32-n) }
 
 // hold adds a holder, which is told with the keys what was used. has says that it has
 // the KEK already. One that had it in another incarnation and lost it may have used its
@@ -138,7 +141,7 @@ func (n *numbering) hold(a netip.Addr, incarnation uint64, has bool) bool {
 // lead makes self the leader: everybody else has left its lease to it.
 func (n *numbering) lead(self netip.Addr) {
 	if n.holders[0] != self {
-		n.last += jump - 1 // the next one is ten on
+		n.last = beyond(n.last, jump-1) // the next one is ten on
 	}
 	n.holders = []netip.Addr{self}
 	n.base, n.floor = n.last, n.last
@@ -162,7 +165,7 @@ func (n *numbering) grant(self, to netip.Addr) Lease {
 		if l.Left() == 0 {
 			return Lease{}
 		}
-		l.To = min(l.To, l.From+jump-1) // so that pass leaves it out
+		l.To = min(l.To, beyond(l.From, jump-1)) // so that pass leaves it out
 		n.granted, n.to = &l, to
 		n.void, n.given = true, nil
 	}

@@ -256,7 +256,7 @@ func (m *Machine) Lease(spi SPI) Lease {
 		return Lease{Ends: true}
 	}
 	if len(m.peers) == 0 && len(n.holders) == 1 {
-		return Lease{From: n.last + 1, To: math.MaxUint32}
+		return Lease{From: beyond(n.last, 1), To: math.MaxUint32, Ends: n.last == math.MaxUint32}
 	}
 	return n.lease(m.c.Self)
 }
