@@ -1,5 +1,5 @@
 // Package examples checks that the example configurations say only what the product
-// understands.
+// understands, and that those of the case study work together.
 package examples
 
 import (

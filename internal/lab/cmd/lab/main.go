@@ -1,6 +1,7 @@
 // Command lab runs the demonstration (demo), leaves its topology or that of the case
 // study running for the curious (up, case-study) and removes it again (down); "case-study
-// check" leaves nothing. It needs root and the built programs in bin/.
+// check" leaves nothing. It needs root and the built programs in bin/; the check takes
+// those of GETVPN_BIN if that names a folder.
 package main
 
 import (
@@ -37,7 +38,7 @@ func run(args []string) error {
 	case "case-study":
 		return caseStudy()
 	case "case-study check":
-		return checkCaseStudy(lab.Options{})
+		return checkCaseStudy(lab.Options{Bin: os.Getenv("GETVPN_BIN")})
 	case "down":
 		return lab.Remove(keptDir)
 	}
