@@ -145,6 +145,12 @@ func (g *Group) install(ring *keyring, keks []*kek) {
 		}
 		g.hold(k)
 	}
+	for ord, k := range g.keks { // those that the primary has forgotten nobody uses any more
+		if !slices.ContainsFunc(keks, func(x *kek) bool { return x.ord == ord }) {
+			k.release()
+			delete(g.keks, ord)
+		}
+	}
 	ring.ord = next
 	g.ring = ring
 	for _, m := range g.roster.list {

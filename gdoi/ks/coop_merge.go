@@ -27,6 +27,8 @@ const (
 	callsLook = time.Second
 	// mostTEKs is how many TEKs an entry has after a merge, at most.
 	mostTEKs = 12
+	// mostSides is how many KEKs of other sides are kept, about.
+	mostSides = 64
 	// mostGenerations is how many generations are remembered.
 	mostGenerations = 16
 )
@@ -43,6 +45,11 @@ func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
 	d, err := g.received(r.Keys.Blob, 0)
 	if err != nil {
 		g.s.o.Log.Error("keys of a key server", "group", g.Name(), "peer", r.From, "error", err)
+		return
+	}
+	if g.crowded() {
+		g.rejected["coop-keys"]++
+		g.s.o.Log.Error("keys of a key server: too many sides", "group", g.Name(), "peer", r.From)
 		return
 	}
 	g.again = g.again || d.Again
@@ -67,6 +74,17 @@ func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
 	}
 	c.merging.rings = append(c.merging.rings, ring)
 	g.mergeNow(now)
+}
+
+// crowded reports whether so many sides were merged lately that no more can be.
+func (g *Group) crowded() bool {
+	sides := 0
+	for _, k := range g.keks {
+		if k.side {
+			sides++
+		}
+	}
+	return sides >= mostSides || g.coop.merging != nil && len(g.coop.merging.rings) >= mostSides/sharedKEKs
 }
 
 // mergeNow tells members, once the lists of the other side are here.

@@ -1,12 +1,14 @@
 package ks
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"getvpn/config"
 	"getvpn/gdoi/coop"
+	"getvpn/internal/clock"
 )
 
 // change applies a changed setup.
@@ -175,5 +177,122 @@ func TestWidthOfSenderIDsChanges(t *testing.T) {
 			}
 			l.used()
 		})
+	}
+}
+
+// Sender IDs change between messages 2 and 3 of a registration at a secondary: the primary
+// hasn't listed the new ones, so none is given out. At a primary, keys are new by then.
+func TestSenderIDsChangeDuringARegistration(t *testing.T) {
+	for _, who := range []int{0, 1} {
+		among(t, 2, counting, func(t *testing.T, l *league) {
+			after(15 * time.Second)
+			for i := range 4 {
+				l.join(i, l.ks[i%2])
+			}
+			s := l.ks[who]
+			b := &bench{s: s.s, g: s.g, mid: 77000}
+			w, _, three := b.upToThree(t, gmAddr(9), ourVID, ours())
+			// The other one's numbers: its own are in use.
+			s.change(config.Effects{}, giving(uint32(1-who)*1000, uint32(1-who)*1000+999))
+			b.s.handle(w, three)
+			after(time.Second)
+			select {
+			case <-w.sent:
+				t.Errorf("ks%d delivers", who+1)
+			default:
+			}
+			if r := s.model().Rejected; r[blockedSIDs]+r["stale-offer"] != 1 {
+				t.Errorf("ks%d: %v", who+1, r)
+			}
+		})
+	}
+}
+
+// A key server is replaced by one with its Sender IDs: once it is off the list of peers,
+// new keys come and the new one registers members.
+func TestAnotherKeyServerTakesTheSenderIDsOfARemovedOne(t *testing.T) {
+	among(t, 3, func(i int, s *Setup) {
+		counting(i, s)
+		if i == 2 {
+			giving(1000, 1999)(s)
+		}
+		s.Coop.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
+		if i != 1 {
+			s.Coop.Peers[1] = netip.MustParseAddr("192.0.2.3")
+		}
+		if i == 0 {
+			s.Coop.Peers[1] = netip.MustParseAddr("192.0.2.2")
+		}
+	}, func(t *testing.T, l *league) {
+		after(15 * time.Second)
+		a, b, c := l.ks[0], l.ks[1], l.ks[2]
+		for i := range 4 {
+			l.join(i, l.ks[i%2])
+		}
+		l.used()
+		old, _ := a.ring()
+		b.stop()
+		after(10 * time.Second)
+		a.change(config.Effects{}, func(s *Setup) { s.Coop.Peers = []netip.Addr{c.addr} })
+		after(2 * time.Minute)
+		if !c.open() {
+			t.Fatal("it registers nobody")
+		}
+		if m := l.join(4, c); !slices.Equal(m.sids, []uint32{1000}) || subset(old, m.spis()) {
+			t.Errorf("%v %x, before %x", m.sids, m.spis(), old)
+		}
+		l.used()
+	})
+}
+
+// A key server that lost its disk and whose clock went back makes its ledger known all the
+// same: what it said once seems later, and isn't.
+func TestLedgerOfAKeyServerWhoseClockWentBack(t *testing.T) {
+	among(t, 2, counting, func(t *testing.T, l *league) {
+		after(15 * time.Second)
+		for i := range 4 {
+			l.join(i, l.ks[i%2])
+		}
+		l.used()
+		b := l.ks[1]
+		b.kill()
+		b.disk.m, b.state.d = nil, map[string]durable{}
+		after(time.Minute)
+		b.clock = clock.NewFakeAt(time.Hour, time.Now().Add(-24*time.Hour))
+		b.restart(b.setup)
+		after(20 * time.Second)
+		if !b.open() {
+			t.Fatal("it registers nobody")
+		}
+		l.join(1, b)
+		l.used()
+	})
+}
+
+// Ledgers without number, or without a range, aren't listed for ever.
+func TestListsOfLedgersAreBounded(t *testing.T) {
+	k := newKeyring(nil, nil, nil)
+	k.bits = 24
+	known := map[ledgerID]sharedLedger{}
+	for i := range uint32(mostLedgers + 1) {
+		id := ledgerID{byte(i), byte(i >> 8), 1}
+		known[id] = sharedLedger{id, 24, []coop.SIDRange{{Low: i, High: i}}}
+	}
+	known[ledgerID{9}] = sharedLedger{ledgerID{9}, 24, nil}
+	known[ledgerID{8}] = sharedLedger{ledgerID{8}, 32, []coop.SIDRange{{Low: 1 << 20, High: 1 << 20}}}
+	slate, more := k.listLedgers(known)
+	if !slate || !more || len(k.listed) != mostLedgers || k.lists(ledgerID{9}) || k.lists(ledgerID{8}) {
+		t.Errorf("%d are listed, new keys: %v", len(k.listed), slate)
+	}
+	if _, err := decodeLedgerRow(append([]byte{rowVersion}, make([]byte, 40)...)); err == nil {
+		t.Error("a row with a rest")
+	}
+	r := ledgerRow{sharedLedger: sharedLedger{ledgerID{1}, 24, []coop.SIDRange{{Low: 2, High: 1}}}}
+	b, err := r.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeLedgerRow(b); err == nil {
+		t.Error("a range that ends before it begins")
 	}
 }

@@ -5,9 +5,11 @@ package ks
 // took.
 
 import (
+	"slices"
 	"time"
 
 	"getvpn/gdoi/coop"
+	"getvpn/gdoi/policy"
 )
 
 // result does what one result asks for.
@@ -40,6 +42,10 @@ func (g *Group) result(r coop.Result) {
 	case coop.MembersChanged:
 		g.takeRows(r, now)
 	case coop.MemberMoved:
+		if r.Addr == g.coop.self {
+			g.tellLedger(now) // an older word of ours had a later moment: clocks were set back
+			return
+		}
 		g.moved(r.Addr)
 	case coop.PseudotimeChanged:
 		g.pseudo.resume(time.Duration(r.Value)*time.Millisecond, now)
@@ -51,6 +57,9 @@ func (g *Group) result(r coop.Result) {
 	case coop.AcksArrived:
 		g.acksArrived(r)
 	case coop.PeerAdded, coop.PeerRemoved:
+		if x, ok := r.(coop.PeerRemoved); ok {
+			delete(g.coop.ledgers, x.Peer) // whoever has its range next gets new keys for it
+		}
 		if g.ctx != nil && !g.ended {
 			g.keepPeers()
 		}
@@ -165,10 +174,6 @@ func (g *Group) blocked() string {
 		return blockedElection
 	case coop.GateStale:
 		return blockedStale
-	case coop.GateSIDs:
-		if g.needsSIDs() {
-			return blockedSIDs
-		}
 	}
 	switch {
 	case c.wrong:
@@ -177,10 +182,24 @@ func (g *Group) blocked() string {
 		return "state-not-saved"
 	case !g.ring.whole():
 		return "no-keys"
-	case g.needsSIDs() && !g.givesSIDs():
+	case g.needsSIDs() && !g.mayGive():
 		return blockedSIDs
 	}
 	return ""
+}
+
+// withoutSIDs is why nobody may get Sender IDs with an offer now, though he might when it
+// was made; "": he may.
+func (g *Group) withoutSIDs(o *policy.Offer) string {
+	if g.coop != nil && o.Counter() && !g.mayGive() {
+		return blockedSIDs
+	}
+	return ""
+}
+
+// mayGive reports whether Sender IDs may be given out now.
+func (g *Group) mayGive() bool {
+	return g.givesSIDs() && !slices.ContainsFunc(g.coop.m.View().Peers, func(p coop.PeerView) bool { return p.Alive && p.Overlap })
 }
 
 // whole reports whether there is a key for everything.

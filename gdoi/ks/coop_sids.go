@@ -67,7 +67,7 @@ func decodeLedgerRow(b []byte) (r ledgerRow, err error) {
 	c := &coder{from: b[1:]}
 	r.walk(c)
 	c.array(r.Spent[:])
-	if c.err == nil && len(c.from) > 0 {
+	if c.err == nil && (len(c.from) > 0 || slices.ContainsFunc(r.Ranges, func(x coop.SIDRange) bool { return x.Low > x.High })) {
 		c.fail()
 	}
 	return r, c.err
@@ -114,6 +114,9 @@ func (g *Group) tellLedger(now time.Time) {
 // takeLedger takes what another key server makes known of its own.
 func (g *Group) takeLedger(origin netip.Addr, x coop.Member, now time.Time) {
 	c := g.coop
+	if origin == c.self {
+		return // what we said once
+	}
 	if x.Gone {
 		delete(c.ledgers, origin)
 		return
@@ -168,7 +171,7 @@ func (k *keyring) listLedgers(known map[ledgerID]sharedLedger) (slate, more bool
 	slices.SortFunc(ids, func(a, b ledgerID) int { return slices.Compare(a[:], b[:]) })
 	for _, id := range ids {
 		l := known[id]
-		if k.lists(id) || l.Bits != k.bits {
+		if k.lists(id) || l.Bits != k.bits || len(l.Ranges) == 0 {
 			continue
 		}
 		fits := true
@@ -180,7 +183,11 @@ func (k *keyring) listLedgers(known map[ledgerID]sharedLedger) (slate, more bool
 				}
 			}
 		}
-		if fits && len(k.listed) < mostLedgers {
+		switch {
+		case !fits:
+		case len(k.listed) >= mostLedgers:
+			slate = true
+		default:
 			k.listed, more = append(slices.Clone(k.listed), l), true
 		}
 	}

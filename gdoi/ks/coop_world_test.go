@@ -63,6 +63,7 @@ type server struct {
 	g      *Group
 	sub    *event.Sub
 	store  *model.Store
+	clock  clock.Clock // nil: the bubble's
 	cancel context.CancelFunc
 	states map[netip.Addr]func(uint64, bool)
 	wire   chan parcel
@@ -222,7 +223,7 @@ func (s *server) start(x *Setup) {
 	s.store = model.NewStore(model.Snapshot{})
 	bus := event.NewBus()
 	s.sub = bus.Subscribe("test", 100000)
-	s.s = NewServer(Options{Store: s.store, Events: bus, Rand: rand.Reader, Files: s.disk, Dir: "d", Marks: "run", Machine: "m", Push: s.air, State: s.state, Peers: s,
+	s.s = NewServer(Options{Store: s.store, Events: bus, Rand: rand.Reader, Files: s.disk, Dir: "d", Marks: "run", Machine: "m", Clock: s.clock, Push: s.air, State: s.state, Peers: s,
 		Moment: func() clock.Moment { return clock.Moment{RTC: 1} }})
 	g, err := s.s.Add(x)
 	if err != nil {

@@ -149,6 +149,10 @@ func (g *Group) third(c *conversation, datagram []byte) {
 		g.fail(c, err)
 		return
 	}
+	if why := g.withoutSIDs(c.state.offer); why != "" {
+		g.reject(c, why, 0, nil)
+		return
+	}
 	keys, err := g.senderIDs(c.state.offer, gap)
 	if errors.Is(err, ErrNoSID) {
 		g.note(event.KSNoSID{Group: g.Name()})
