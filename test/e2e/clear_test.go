@@ -110,13 +110,13 @@ func sshPasses(w *world, when string) {
 		}
 	}()
 	err := w.In("h1", func() error {
-		d := net.Dialer{Timeout: 10 * time.Second}
+		d := net.Dialer{Timeout: 30 * time.Second}
 		c, err := d.Dial("tcp", lab.Host(2)+":22")
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		_, err = io.ReadFull(c, make([]byte, 14))
 		return err
 	})

@@ -77,7 +77,7 @@ func multicastEachOnce(w *world, n int) {
 	}
 	w.must(w.SendMulticast("h1", n, 700, 8000))
 	for i, r := range rs {
-		if err := r.Await(n, 3*time.Second); err != nil {
+		if err := r.Await(n, 30*time.Second); err != nil {
 			w.Errorf("h%d: %v", i+2, err)
 		}
 		if r.Duplicates+r.Damaged != 0 {
