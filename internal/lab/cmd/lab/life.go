@@ -261,8 +261,8 @@ func kekOf(d *lab.Daemon) (k kek, err error) {
 }
 
 // agree waits until the key server and all members have a KEK other than old and count
-// its messages as the key server does.
-func (s *story) agree(old kek) (kek, error) {
+// the same number of its messages, so many at least.
+func (s *story) agree(old kek, messages int) (kek, error) {
 	var now kek
 	err := lab.Until(time.Minute, func() error {
 		var err error
@@ -278,6 +278,9 @@ func (s *story) agree(old kek) (kek, error) {
 				return fmt.Errorf("%s has KEK %s, message %d; the key server %s, message %d", d.Node, k.spi, k.seq, now.spi, now.seq)
 			}
 		}
+		if now.seq < messages {
+			return fmt.Errorf("%d messages came under KEK %s, not %d", now.seq, now.spi, messages)
+		}
 		return nil
 	})
 	return now, err
@@ -288,7 +291,7 @@ func (s *story) kekRollover() error {
 	if err != nil {
 		return err
 	}
-	old, err := s.agree(kek{})
+	old, err := s.agree(kek{}, 0)
 	if err != nil {
 		return err
 	}
@@ -300,28 +303,32 @@ func (s *story) kekRollover() error {
 	if err != nil {
 		return err
 	}
-	now, err := s.agree(old)
-	if err != nil {
-		return err
-	}
-	if now.seq != 0 {
-		return fmt.Errorf("%d messages came under the new KEK, not 0", now.seq)
-	}
-	replaced, _, err := s.newestTEK(before)
-	if err != nil {
-		return err
-	}
-	// The first message under the new KEK. It brings yet another data key.
-	if _, err := command(s.ks, "crypto gdoi ks rekey"); err != nil {
-		return err
-	}
 	if err := hear.hear(s.ks, "KS_SEND_UNICAST_REKEY"); err != nil {
 		return err
 	}
 	if err := hear.hear(s.gms[0], "GM_RECV_REKEY", "SA_KEK_UPDATED"); err != nil {
 		return err
 	}
-	first, err := s.agree(old)
+	now, err := s.agree(old, 0)
+	if err != nil {
+		return err
+	}
+	replaced, _, err := s.newestTEK(before)
+	if err != nil {
+		return err
+	}
+	// The first message under the new KEK. It brings yet another data key.
+	hear = s.listen()
+	if _, err := command(s.ks, "crypto gdoi ks rekey"); err != nil {
+		return err
+	}
+	if err := hear.hear(s.ks, "KS_SEND_UNICAST_REKEY"); err != nil {
+		return err
+	}
+	if err := hear.hear(s.gms[0], "GM_RECV_REKEY"); err != nil {
+		return err
+	}
+	first, err := s.agree(old, 1)
 	if err != nil {
 		return err
 	}
@@ -333,8 +340,8 @@ func (s *story) kekRollover() error {
 	}
 	say("all three members: the KEK was %s…, message %d", old.spi[:18], old.seq)
 	say("                   the KEK is  %s…, message %d", first.spi[:18], first.seq)
-	if first.spi != now.spi || first.seq != 1 {
-		return errors.New("the first message under the new KEK has another number or KEK")
+	if first.spi != now.spi {
+		return errors.New("the first message under the new KEK brought another one")
 	}
 	next, transform, err := s.newestTEK(replaced)
 	if err != nil {
