@@ -176,7 +176,7 @@ func (m *Machine) give(p *peer, w fragments) {
 		}
 		w := x.wire()
 		if grant {
-			w.lease = x.grant(m.c.Self, p.addr)
+			w.lease = x.grant(m.c.Self, heir{p.addr, p.incarnation, m.keys.ID})
 		}
 		numbers = append(numbers, w)
 	}
@@ -264,6 +264,9 @@ func (m *Machine) merge(p *peer, keys Keys, k *keysPart) {
 			m.numbers[w.spi] = n
 		}
 		n.last = max(n.last, w.last)
+		if n.granted != nil && w.lease.From <= n.granted.To {
+			continue // we have left those to somebody else
+		}
 		if w.lease.From > 0 && !n.leads(m.c.Self) && n.lease(m.c.Self).Left() == 0 {
 			l := w.lease
 			n.given = &l

@@ -57,7 +57,7 @@ type numbering struct {
 	told    map[netip.Addr]uint64 // a leader's: incarnations that were told the KEK
 	given   *Lease                // by another key server that has given up its own
 	granted *Lease                // what we have given …
-	to      netip.Addr            // … and to whom
+	to      heir                  // … to whom, with which keys
 	void    bool                  // left to somebody else
 }
 
@@ -157,9 +157,17 @@ func (n *numbering) use(self netip.Addr, seq uint32) {
 	}
 }
 
-// grant leaves our lease to somebody, for good: asked again, the answer is the same, and
-// nobody else gets anything.
-func (n *numbering) grant(self, to netip.Addr) Lease {
+// heir is whom a lease was left to: a life of a key server that merged certain keys. Later
+// it may have left the lease to others, or have forgotten that it used it.
+type heir struct {
+	addr        netip.Addr
+	incarnation uint64
+	keys        KeysID
+}
+
+// grant leaves our lease to somebody, for good: asked again for the same, the answer is the
+// same, and nobody else gets anything.
+func (n *numbering) grant(self netip.Addr, to heir) Lease {
 	if n.granted == nil {
 		l := n.lease(self)
 		if l.Left() == 0 {

@@ -73,7 +73,8 @@ func (e *Endpoint) informational(h isakmp.Header, b []byte, p path) {
 		return
 	}
 	if n, alone, ok := peerNotify(payloads); ok {
-		if !alone || n.Protocol != isakmp.ProtoISAKMP || !sa.names(n.SPI) {
+		// The header's flags aren't under the HASH.
+		if !alone || n.Protocol != isakmp.ProtoISAKMP || !sa.names(n.SPI) || h.Flags != isakmp.FlagEncrypted {
 			e.drop(DropUnexpected)
 			return
 		}

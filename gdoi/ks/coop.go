@@ -79,6 +79,8 @@ type cooperation struct {
 	strange time.Time                // when an unknown peer was last told of
 	zero    map[netip.Addr]model.CoopCounters
 	refused map[coop.Reason]uint64
+
+	loud, seqs, olds telling // refused messages
 }
 
 // coopConfig is what the machine is to do.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"getvpn/gdoi/coop"
+	"getvpn/model"
 )
 
 // peerMail is a message of a peer, or an SA with it that has come or gone (no data).
@@ -110,4 +111,6 @@ func (s *Server) refusePeer(err error) {
 	s.mu.Lock()
 	s.reject[reason]++
 	s.mu.Unlock()
+	counts := s.Rejected()
+	s.o.Store.Update(func(m *model.Snapshot) { m.KSRejected = counts })
 }

@@ -17,6 +17,21 @@ import (
 // speak another protocol: anybody who passes phase 1 could cause them.
 const unknownStep = 10 * time.Second
 
+// telling lets twenty things of a kind be told in ten seconds: a flood is counted, not told
+// word for word.
+type telling struct {
+	since time.Time
+	n     int
+}
+
+func (t *telling) take(now time.Time) bool {
+	if t.since.IsZero() || now.Sub(t.since) >= unknownStep {
+		t.since, t.n = now, 0
+	}
+	t.n++
+	return t.n <= 20
+}
+
 // tellResult emits the event of a result, if it has one.
 func (g *Group) tellResult(r coop.Result) {
 	name, self := g.Name(), g.coop.self
@@ -49,6 +64,9 @@ func (g *Group) tellResult(r coop.Result) {
 			g.note(event.CoopTimestampLarge{Peer: r.Peer, Group: name, Clock: word, Mine: r.Old / 1000, Its: r.Value / 1000})
 		}
 	case coop.TooOld:
+		if !g.coop.olds.take(g.now()) {
+			return
+		}
 		g.note(event.CoopTimestampTooOld{Peer: r.Peer, Group: name, Mine: r.Mine / 1000, Its: r.Its / 1000, Skew: r.Skew / 1000})
 	case coop.Ahead:
 		g.note(event.CoopTimestampLargeKept{Peer: r.Peer, Group: name, Mine: r.Mine / 1000, Its: r.Its / 1000})
@@ -77,7 +95,9 @@ func (g *Group) tellResult(r coop.Result) {
 			g.note(event.CoopSIDOverlap{Group: name, Mine: rangeText(r.Mine), Peer: r.Peer, Its: rangeText(r.Its)})
 		}
 	case coop.SeqFailure:
-		g.note(event.CoopAnnSeqFailure{Group: name, Announced: r.Announced, Expected: r.Expect})
+		if g.coop.seqs.take(g.now()) {
+			g.note(event.CoopAnnSeqFailure{Group: name, Announced: r.Announced, Expected: r.Expect})
+		}
 	case coop.RoleReset:
 		g.coop.reset = true
 	}
@@ -107,7 +127,9 @@ func (g *Group) refusedPeer(peer netip.Addr, err error) {
 	}
 	c.refused[e.Reason]++
 	g.note()
-	g.s.o.Log.Info("message of a key server refused", "group", g.Name(), "peer", peer, "error", err)
+	if c.loud.take(now) {
+		g.s.o.Log.Info("message of a key server refused", "group", g.Name(), "peer", peer, "error", err)
+	}
 	if e.Reason != coop.Unconfigured && e.Reason != coop.Incompatible || !c.strange.IsZero() && now.Sub(c.strange) < unknownStep {
 		return
 	}

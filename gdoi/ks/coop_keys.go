@@ -96,14 +96,19 @@ func (g *Group) take(r coop.TakeKeys, came, now time.Time) {
 // received is another key server's keys on our clocks, which came so long ago.
 func (g *Group) received(blob []byte, ago time.Duration) (durable, error) {
 	d, err := decodeState(blob)
-	if err == nil && d.Form != g.setup.form() {
-		d.zero()
+	switch {
+	case err != nil:
+	case d.Form != g.setup.form():
 		err = errForm
+	default:
+		err = d.shareable()
 	}
 	if err != nil {
+		d.zero()
 		g.rejected["coop-keys"]++
 		return durable{}, err
 	}
+	d.renumber()
 	d.shift(g.s.o.Clock.Now().Round(0).Add(-ago).Sub(d.At))
 	return d, nil
 }

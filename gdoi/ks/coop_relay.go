@@ -54,8 +54,14 @@ func (g *Group) passOn(datagram []byte, to map[netip.Addr][]netip.Addr) {
 // relayThis sends a datagram of the primary to members of ours.
 func (g *Group) relayThis(r coop.RelayThis) {
 	x := relayed{datagram: r.Datagram}
+	if len(r.Datagram) < len(coop.SPI{}) || g.kekOf(coop.SPI(r.Datagram)) == nil {
+		g.rejected["coop-relay-unknown"]++ // no rekey under a KEK that a member may hold
+		return
+	}
+	asked := map[netip.Addr]bool{}
 	for _, a := range r.Members {
-		if m := g.roster.find(a); m != nil && !m.origin.IsValid() {
+		if m := g.roster.find(a); m != nil && !m.origin.IsValid() && !asked[a] {
+			asked[a] = true
 			x.to = append(x.to, target{m.path, g.source(m), nil})
 		}
 	}
