@@ -25,6 +25,8 @@ func TestKeyServersInEveryFailure(t *testing.T) {
 				l.failed(k, "killed", func() error { return l.ks[k].Kill() })
 				l.failed(k, "stopped", func() error { return l.ks[k].Stop() })
 			}
+			p := l.lead(l.all()...)
+			l.failed(p, "stopped", func() error { return l.ks[p].Stop() })
 			for _, part := range [][]int{{1}, {2}, {3}, {4}, {1, 2}, {1, 3}, {1, 4}} {
 				l.parted(part, true)
 				l.parted(part, false)
@@ -44,7 +46,8 @@ func TestKeyServersWithDefaultTimes(t *testing.T) {
 	l.load(25)
 	l.failed(1, "killed", func() error { return l.ks[1].Kill() })
 	l.parted([]int{1, 2}, true)
-	l.failed(l.lead(l.all()...), "stopped", func() error { return l.ks[l.lead(l.all()...)].Stop() })
+	p := l.lead(l.all()...)
+	l.failed(p, "stopped", func() error { return l.ks[p].Stop() })
 	l.judge("the end")
 }
 
