@@ -85,7 +85,7 @@ func fixture(t *testing.T) *fake {
 	first := tek(0xEE021924, 188)
 	first.RekeyAt, first.Tag = at(62), true
 	f := &fake{conf: c}
-	f.snap = model.Snapshot{Hostname: "GM1", At: now, Boot: now.Add(-26 * time.Hour),
+	f.snap = model.Snapshot{Hostname: "GM1", KSRejected: map[string]uint64{"coop-wrong-group": 2, "unknown-group": 1}, At: now, Boot: now.Add(-26 * time.Hour),
 		KeyServers: []model.KSGroup{{Name: "ks1", Identity: model.GroupID{Number: 1223}, Local: a("1.1.1.1"), Unicast: true, Direction: "Both",
 			RekeyLifetime: 1200 * time.Second, RetransmitPeriod: 10 * time.Second, RetransmitCount: 2, KEK: kek,
 			Policies: []model.KSPolicy{{Seq: 1, Profile: "prof1", ACL: "acl1", ACEs: aces, Lifetime: 600 * time.Second,

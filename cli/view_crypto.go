@@ -355,6 +355,9 @@ func (v *view) drops() {
 		}
 	}
 	table("IKE datagrams and exchanges refused:", v.s.IKE.Drops)
+	if len(v.s.KSRejected) > 0 {
+		table("Refused before a group was known:", v.s.KSRejected)
+	}
 	for _, g := range v.servers() {
 		table(fmt.Sprintf("Registrations refused in group %s:", g.Name), g.Rejected)
 	}

@@ -158,3 +158,55 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConversation: messages of a configured peer in any order, each of a kind, flags, a
+// pause and a body, to a machine that has keys, members and a role: nothing panics, what is
+// held stays bounded, and no number comes twice.
+func FuzzConversation(f *testing.F) {
+	one := func(k kind, fl flag, pause byte, body []byte) []byte {
+		return append([]byte{byte(k), byte(fl), pause, byte(len(body) >> 8), byte(len(body))}, body...)
+	}
+	var all []byte
+	for i, d := range sample() {
+		_, body, err := decodeHeader(d)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for p := range byte(3) {
+			f.Add(one(kind(i+1), wantAnswer<<p, p*40, body))
+		}
+		all = append(all, one(kind(i+1), 0, byte(i), body)...)
+	}
+	f.Add(append(all, all...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		x := newInsider(t, 700)
+		x.note(x.m.PutMembers([]Member{member(1, 1), member(2, 1)}, x.now))
+		used := uint32(0)
+		for range 50 {
+			if len(data) < 5 {
+				break
+			}
+			n := min(int(data[3])<<8|int(data[4]), len(data)-5)
+			body := data[5 : 5+n]
+			_ = x.say(kind(data[0]), flag(data[1]), func(b *cryptobyte.Builder) { b.AddBytes(body) })
+			x.later(time.Duration(data[2]) * 100 * time.Millisecond)
+			data = data[5+n:]
+			if l := x.m.Lease(SPI{1}); l.Left() > 0 {
+				if l.From <= used {
+					t.Fatalf("lease %+v, %d was used", l, used)
+				}
+				used = l.From
+				x.note(x.m.Used(SPI{1}, used, x.now))
+			}
+		}
+		x.later(2 * time.Minute)
+		rows := 0
+		for _, tab := range x.m.tables {
+			rows += len(tab.rows)
+		}
+		if rows > maxRows || len(x.m.tables) > maxTables || len(x.m.ancestors) > maxAncestors || len(x.m.View().Peers) != 1 {
+			t.Errorf("%d rows in %d tables, %d ancestors", rows, len(x.m.tables), len(x.m.ancestors))
+		}
+		x.m.Numbers()
+	})
+}
