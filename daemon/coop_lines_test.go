@@ -150,6 +150,7 @@ var coopScenes = []coopScene{
 		l.spread(2, 1)
 		l.run(30 * time.Second)
 		l.registered()
+		l.wait(time.Minute, "the other one knows both members", func() bool { return len(l.nodes[1].listed()) == 2 })
 		l.nodes[0].crash()
 		l.run(2 * time.Minute)
 	}, map[string][]string{

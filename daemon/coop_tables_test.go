@@ -135,8 +135,8 @@ var coopRows = []coopRow{
 		for _, n := range []*simNode{s.a, s.b} {
 			n.configure(atCoop + "no peer address ipv4 192.0.2.3")
 		}
-		s.run(time.Minute)
-		if len(s.a.coop().Peers) != 1 || len(s.b.coop().Peers) != 1 || c.coop().Role == model.CoopSecondary {
+		s.wait(2*time.Minute, "the third hears of no primary any more", func() bool { return c.coop().Role != model.CoopSecondary })
+		if len(s.a.coop().Peers) != 1 || len(s.b.coop().Peers) != 1 {
 			s.t.Errorf("after it was removed: %+v, %v", s.a.coop().Peers, c.coop().Role)
 		}
 		c.stop()
