@@ -46,3 +46,31 @@ func TestOwnMembersOutliveARestart(t *testing.T) {
 		}
 	}
 }
+
+// A member is alive where it registered. Who led another part of the network may have taken
+// it off its list, since it couldn't reach it; that counts for those who follow it only.
+func TestOnlyOurPrimaryTakesAMemberOff(t *testing.T) {
+	now := time.Unix(1000, 0)
+	self, other, gm := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.1.0.1")
+	for _, follows := range []bool{false, true} {
+		m, _, err := New(Config{Group: []byte("g"), Self: self, Peers: []netip.Addr{other}}, bytes.NewReader(make([]byte, 8)), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.PutMembers([]Member{{Addr: gm, Stamp: 100, Blob: []byte("a")}}, now)
+		m.begin(now)
+		if m.rule(); follows {
+			m.follow(m.peers[other])
+		}
+		m.finish()
+		m.begin(now)
+		err = m.takeRows(m.peers[other], &rowsPart{table: tableID{other, 9}, span: span{0, 1}, top: 1, rows: []row{{1, Member{Addr: gm, Stamp: 200, Gone: true}}}})
+		out := m.finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if own := m.own.rows[gm]; own.Gone != follows || (m.Registered()[self] == 1) == follows || !follows && own.Stamp <= 200 || follows != (len(out.Results) > 0) {
+			t.Errorf("follows %v: our row is %+v, told %v", follows, own, out.Results)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package coop
 // Members on their way, and whose row of a member counts.
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -248,8 +249,8 @@ func (m *Machine) judgeRow(id tableID, x Member) bool {
 	}
 	if had && was == m.own.id && in != was {
 		old := m.own.rows[x.Addr].Member
-		if in.origin == m.c.Self && !row.Gone && row.Stamp == old.Stamp && old.Stamp+1 > 0 {
-			old.Stamp++ // what we told of it before a restart: it is ours still
+		if m.stays(in, row, old) {
+			old.Stamp = row.Stamp + 1
 			m.own.put(old)
 			m.best[x.Addr], m.soon = was, true
 			return false
@@ -267,6 +268,19 @@ func (m *Machine) judgeRow(id tableID, x Member) bool {
 		m.tell(MembersChanged{in.origin, []Member{row.Member}})
 	}
 	return false
+}
+
+// stays reports whether a member of ours stays one although another table's row beats ours:
+// it is what we told before a restart, or somebody took it off whom we don't follow, for
+// whom it was out of reach.
+func (m *Machine) stays(in tableID, row *row, own Member) bool {
+	if row.Stamp == math.MaxUint64 {
+		return false
+	}
+	if in.origin == m.c.Self {
+		return !row.Gone && row.Stamp == own.Stamp
+	}
+	return row.Gone && in.origin != m.primary
 }
 
 // tidy forgets tables of which no row counts any more.
