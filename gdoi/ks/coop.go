@@ -219,6 +219,7 @@ func (g *Group) tickCoop(now time.Time) {
 	if c := g.coop; c != nil {
 		if w := c.m.Wake(); !w.IsZero() && !now.Before(w) {
 			g.cooperate(c.m.Tick(now))
+			g.note() // counters and timers, at least
 		}
 	}
 }

@@ -46,6 +46,7 @@ func (g *Group) clearCoop(now time.Time) error {
 	g.setup = g.want
 	if !g.leads() {
 		g.cooperate(c.m.Opened(now))
+		g.note()
 		return nil
 	}
 	g.cleanSlate(gdoi.Delete{AllKEKs: true}, now)
