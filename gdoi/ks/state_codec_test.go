@@ -81,6 +81,9 @@ func sensible(r *rand.Rand, d *durable) {
 			t.Lifetime = t.Lifetime&(1<<62-1) + 1
 		}
 	}
+	for i := range d.Members {
+		d.Members[i].Row.KeyServer = netip.Addr{} // Origin says it
+	}
 	d.Ord |= 1 << 10
 	for i := range d.KEKs {
 		k := &d.KEKs[i]
