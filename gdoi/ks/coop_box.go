@@ -22,8 +22,12 @@ type peerMail struct {
 	foreign bool // of another protocol: it says nothing of its group
 }
 
-// peerMailbox is how many messages wait, at most: eight key servers' bursts of rows.
-const peerMailbox = 1024
+const (
+	// peerMailbox is how many messages wait, at most: eight key servers' bursts of rows.
+	peerMailbox = 1024
+	// peerOctets is how long they are together, at most: those of usual length.
+	peerOctets = 4 << 20
+)
 
 type peerBox struct {
 	ready chan struct{}
@@ -32,6 +36,7 @@ type peerBox struct {
 	mu       sync.Mutex
 	queue    []peerMail
 	messages int
+	octets   int
 }
 
 func newPeerBox() *peerBox { return &peerBox{ready: make(chan struct{}, 1)} }
@@ -40,12 +45,13 @@ func newPeerBox() *peerBox { return &peerBox{ready: make(chan struct{}, 1)} }
 func (b *peerBox) put(m peerMail) {
 	b.mu.Lock()
 	if m.data != nil {
-		if b.messages >= peerMailbox {
+		if b.messages >= peerMailbox || b.octets+len(m.data) > peerOctets {
 			b.mu.Unlock()
 			b.lost.Add(1)
 			return
 		}
 		b.messages++
+		b.octets += len(m.data)
 	}
 	b.queue = append(b.queue, m)
 	b.mu.Unlock()
@@ -59,7 +65,7 @@ func (b *peerBox) take() []peerMail {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queue
-	b.queue, b.messages = nil, 0
+	b.queue, b.messages, b.octets = nil, 0, 0
 	return q
 }
 
