@@ -15,6 +15,7 @@ import (
 	"getvpn/gdoi/coop"
 	"getvpn/gdoi/isakmp"
 	"getvpn/internal/memnet"
+	"getvpn/model"
 )
 
 // coopScene is something that happens between key servers, and the lines that stand on
@@ -57,6 +58,20 @@ var coopScenes = []coopScene{
 			"%GDOI-5-COOP_KS_ELECTION: KS entering election mode in group G (Previous Primary = 192.0.2.1)",
 			"%GDOI-5-COOP_KS_TRANS_TO_PRI: KS 192.0.2.2 in group G transitioned to Primary (Previous Primary = 192.0.2.1)",
 			"%GDOI-5-COOP_KS_REACH: Reachability restored with Cooperative KS 192.0.2.1 in group G."},
+	}},
+	{"members are called while a key server is out of reach", func(l *life) {
+		kss := l.servers(2, pushed(l.t, lifeKS, unicast))
+		l.spread(2, 2)
+		l.registered()
+		l.apart(kss[:1], kss[1:])
+		l.wait(2*time.Minute, "it is out of reach", func() bool { return kss[0].peer(kss[1]).Status == model.CoopDead })
+		kss[0].command("clear crypto gdoi ks members")
+		l.run(10 * time.Second)
+		l.together(kss[:1], kss[1:])
+		l.run(2 * time.Minute)
+	}, map[string][]string{
+		"ks1": {"%GETVPN-4-COOP_MEMBERS_POSTPONED: Members of group G will be told to register again when all key servers are reachable; waiting for 192.0.2.2. To tell them at once: clear crypto gdoi ks members now.",
+			"%GETVPN-5-COOP_MEMBERS_CALLED: All key servers of group G are reachable: members are told to register again, as was ordered before."},
 	}},
 	{"the primary's role is reset", func(l *life) {
 		kss := l.servers(2, pushed(l.t, lifeKS, unicast))
@@ -283,8 +298,6 @@ func TestLinesOfCooperativeKeyServers(t *testing.T) {
 var unsaid = map[string]string{
 	"COOP_LIMIT_REACHED":                "the protocol has one limit for all, 65,536 members; there is no older version of it with a lower one",
 	"COOP_KS_BLOCK_NEW_GM_REGISTER_ANN": "COOP_KS_BLOCK_NEW_GM_REGISTER in other words; each refusal is told once",
-	"COOP_MEMBERS_POSTPONED":            "being built: gdoi/ks tests it",
-	"COOP_MEMBERS_CALLED":               "being built: gdoi/ks tests it",
 }
 
 // Each row about cooperative key servers is said in a scene, word by word, or stands in
