@@ -31,6 +31,8 @@ import (
 type KeyServer struct {
 	process
 	store *model.Store
+	srv   *ks.Server
+	state *ks.State
 	ep    *ike.Endpoint
 	group *ks.Group
 	tap   *tap
@@ -41,6 +43,9 @@ type ServeOptions struct {
 	Life time.Duration // of TEKs
 	Sign string        // how rekeys are signed: rsa (2048 bits) or ecdsa (P-256)
 	Dir  string
+	// Self and Peers are for one of several key servers; it has a hundred permits.
+	Self  netip.Addr
+	Peers []netip.Addr
 }
 
 // groups are the Diffie-Hellman groups that the key server takes.
@@ -59,14 +64,25 @@ func (k *KeyServer) Serve(o ServeOptions, _ *struct{}) error {
 		for range sink.C() { // as a sink that keeps up
 		}
 	}()
-	k.ep, err = ike.New(ike.Options{Locals: []netip.Addr{keyServer}, Control: share, Config: phase1(groups, crowdNet), VendorIDs: vendorIDs(), Store: k.store, Events: bus})
+	self := keyServer
+	if o.Self.IsValid() {
+		self = o.Self
+	}
+	k.ep, err = ike.New(ike.Options{Locals: []netip.Addr{self}, Control: share, Config: phase1(groups, crowdNet, serverNet), VendorIDs: vendorIDs(), Store: k.store, Events: bus})
 	if err != nil {
 		return fmt.Errorf("IKE endpoint: %w", err)
 	}
 	k.tap = &tap{Sender: k.ep}
-	srv := ks.NewServer(ks.Options{Store: k.store, Events: bus, Rand: rand.Reader, Files: ks.Disk{}, Dir: o.Dir, Machine: ks.MachineGeneration(), Push: k.tap})
-	k.ep.HandlePull(srv.HandlePull)
-	k.group, err = srv.Add(setup(o.Life, signer))
+	k.state = &ks.State{}
+	k.srv = ks.NewServer(ks.Options{Store: k.store, Events: bus, Rand: rand.Reader, Files: ks.Disk{}, Dir: o.Dir, Machine: ks.MachineGeneration(), Push: k.tap,
+		State: k.state, Peers: ks.NewEndpointPeers(k.ep)})
+	k.ep.HandlePull(k.srv.HandlePull)
+	k.ep.HandlePeerNotify(k.srv.HandlePeerNotify)
+	x := setup(o.Life, signer, self)
+	if len(o.Peers) > 0 {
+		cooperate(x, o)
+	}
+	k.group, err = k.srv.Add(x)
 	if err != nil {
 		return err
 	}
@@ -83,21 +99,25 @@ func share(c syscall.RawConn) error {
 
 // setup is the group: AES-GCM, so that each member has a Sender ID; ten permits; unicast
 // rekeys that are acknowledged.
-func setup(life time.Duration, s *ks.Signer) *ks.Setup {
-	var list []ipsec.ACE
-	for i := range 10 {
-		list = append(list, ipsec.ACE{Seq: 10 * (i + 1), Action: ipsec.Permit, Family: ipsec.IPv4,
-			Src: ipsec.MatchPrefix(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), 0}), 24)), Dst: ipsec.MatchPrefix(netip.MustParsePrefix("172.16.0.0/16"))})
-	}
+func setup(life time.Duration, s *ks.Signer, self netip.Addr) *ks.Setup {
 	return &ks.Setup{
 		Group: config.Group{Name: "scale", HasNumber: true, Number: groupNumber,
-			Local: &config.LocalServer{Address: keyServer, RekeyUnicast: true, RekeyAck: config.AckAny, RekeyLifetime: 24 * time.Hour, RekeyRetransmit: retransmit, RekeyNumber: 2}},
+			Local: &config.LocalServer{Address: self, RekeyUnicast: true, RekeyAck: config.AckAny, RekeyLifetime: 24 * time.Hour, RekeyRetransmit: retransmit, RekeyNumber: 2}},
 		SIDBits: 24,
-		Entries: []ks.SetupEntry{{Seq: 1, Profile: "P", ACL: "A", Lifetime: life, ACEs: list,
+		Entries: []ks.SetupEntry{{Seq: 1, Profile: "P", ACL: "A", Lifetime: life, ACEs: permits(10),
 			Transform: ipsec.Transform{Cipher: ipsec.CipherAESGCM, KeyBits: 128, ICVLen: 16}}},
 		Rekey: &ks.SetupRekey{Cipher: gdoi.KEKAESCBC, KeyBits: 128, Hash: gdoi.SigHashSHA256, Lifetime: 24 * time.Hour, Signer: s,
 			Ack: gdoi.AckKEKSHA256, Retransmits: 2, Interval: retransmit},
 	}
+}
+
+// permits are n entries of a list.
+func permits(n int) (list []ipsec.ACE) {
+	for i := range n {
+		list = append(list, ipsec.ACE{Seq: 10 * (i + 1), Action: ipsec.Permit, Family: ipsec.IPv4,
+			Src: ipsec.MatchPrefix(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), 0}), 24)), Dst: ipsec.MatchPrefix(netip.MustParsePrefix("172.16.0.0/16"))})
+	}
+	return list
 }
 
 // retransmit is the time between transmissions of a rekey.

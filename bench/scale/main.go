@@ -1,6 +1,6 @@
 // Command scale measures how a key server stands many members: a rekey of all of them
 // with everybody's acknowledgement, registrations, and a crowd that comes back at once
-// because no rekey reached it. Key server and members are two processes with real UDP
+// because no rekey reached it, and a second key server that joins late. Key server and members are two processes with real UDP
 // sockets on the loopback interface of a network namespace of their own, which goes
 // with them. Beside each figure stands what it can't be better than, measured in the
 // same run. It needs root and ip. Exit status 1: a measurement failed; a goal that is
@@ -64,7 +64,7 @@ const (
 )
 
 // sections are the measurements.
-var sections = []string{"rekey", "register", "crowd"}
+var sections = []string{"rekey", "register", "crowd", "late"}
 
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("scale", flag.ContinueOnError)

@@ -14,10 +14,13 @@ import (
 	"syscall"
 )
 
-// keyServer is the key server's address, crowdNet holds the members'.
+// keyServer is the key server's address, lateServers those of others that join it;
+// crowdNet holds the members'.
 var (
-	keyServer = netip.MustParseAddr("10.8.0.1")
-	crowdNet  = netip.MustParsePrefix("10.16.0.0/12")
+	keyServer   = netip.MustParseAddr("10.8.0.1")
+	lateServers = [2]netip.Addr{netip.MustParseAddr("10.8.0.2"), netip.MustParseAddr("10.8.0.3")}
+	serverNet   = netip.MustParsePrefix("10.8.0.0/24")
+	crowdNet    = netip.MustParsePrefix("10.16.0.0/12")
 )
 
 // most is how many members there can be: the key server's own limit.
@@ -58,7 +61,7 @@ func self(role string, args ...string) *exec.Cmd {
 // furnish makes the addresses, in the namespace that this process is in.
 func furnish() error {
 	c := exec.Command("ip", "-batch", "-")
-	c.Stdin = strings.NewReader(fmt.Sprintf("link set lo up\naddr add %s/32 dev lo\nroute add local %s dev lo\n", keyServer, crowdNet))
+	c.Stdin = strings.NewReader(fmt.Sprintf("link set lo up\naddr add %s/32 dev lo\naddr add %s/32 dev lo\naddr add %s/32 dev lo\nroute add local %s dev lo\n", keyServer, lateServers[0], lateServers[1], crowdNet))
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("addresses: %w: %s", err, out)
 	}

@@ -26,9 +26,12 @@ import (
 // groupNumber is the identity of the group.
 const groupNumber = 7
 
-// phase1 is what both sides are configured with. One key for the members' network.
-func phase1(groups []int, peers netip.Prefix) *ike.Config {
-	c := &ike.Config{Keys: []ike.Key{{Prefix: peers, PSK: secret.Bytes("a pre-shared key of a benchmark")}}}
+// phase1 is what both sides are configured with. One key for each network of peers.
+func phase1(groups []int, peers ...netip.Prefix) *ike.Config {
+	c := &ike.Config{}
+	for _, p := range peers {
+		c.Keys = append(c.Keys, ike.Key{Prefix: p, PSK: secret.Bytes("a pre-shared key of a benchmark")})
+	}
 	for i, g := range groups {
 		c.Policies = append(c.Policies, ike.Policy{Priority: 10 * (i + 1), Encr: ike.EncrAES, KeyBits: 128, Hash: ike.HashSHA256, Auth: ike.AuthPSK, Group: g})
 	}

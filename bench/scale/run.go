@@ -25,6 +25,8 @@ func inside(o options, w io.Writer) error {
 			err = measureRegistration(o, w)
 		case "crowd":
 			err = measureCrowd(o, w)
+		case "late":
+			err = measureLate(o, w)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)

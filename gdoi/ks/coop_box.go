@@ -55,18 +55,36 @@ func (b *peerBox) put(m peerMail) {
 	}
 	b.queue = append(b.queue, m)
 	b.mu.Unlock()
-	select {
-	case b.ready <- struct{}{}:
-	default:
-	}
+	b.signal()
 }
 
+// turn is how much mail the actor takes at once: what else it has to do comes in between.
+const turn = 64
+
+// take takes the oldest mail.
 func (b *peerBox) take() []peerMail {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queue
-	b.queue, b.messages, b.octets = nil, 0, 0
+	if b.queue = nil; len(q) > turn {
+		b.queue, q = q[turn:], q[:turn:turn]
+		b.signal()
+	}
+	for _, m := range q {
+		if m.data != nil {
+			b.messages--
+			b.octets -= len(m.data)
+		}
+	}
 	return q
+}
+
+// signal wakes the actor.
+func (b *peerBox) signal() {
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
 }
 
 // HandlePeer takes a message of a cooperative key server, which came over that SA with

@@ -18,8 +18,7 @@ const sharedKEKs = 8
 
 // shared makes the octets of the keys in force.
 func (g *Group) shared() (coop.Keys, map[coop.SPI]uint32, error) {
-	d := g.export()
-	d.Members = nil
+	d := g.exportKeys()
 	used := map[coop.SPI]uint32{}
 	var k coop.Keys
 	d.KEKs = d.KEKs[max(0, len(d.KEKs)-sharedKEKs):]

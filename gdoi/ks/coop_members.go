@@ -118,14 +118,15 @@ func (g *Group) untellMembers(list []*member) {
 
 // takeRows takes members of other key servers in.
 func (g *Group) takeRows(r coop.MembersChanged, now time.Time) {
-	gone := map[netip.Addr]bool{}
 	for _, x := range r.Rows {
 		if x.Addr == r.Origin {
 			g.takeLedger(r.Origin, x, now)
 			continue
 		}
 		if x.Gone {
-			gone[x.Addr] = true
+			if m := g.roster.find(x.Addr); m != nil {
+				g.roster.drop(m)
+			}
 			continue
 		}
 		row, err := decodeRow(x.Blob)
@@ -138,9 +139,6 @@ func (g *Group) takeRows(r coop.MembersChanged, now time.Time) {
 			continue
 		}
 		g.takeRow(r.Origin, x.Addr, &row, now)
-	}
-	if len(gone) > 0 {
-		g.roster.remove(func(m *member) bool { return gone[m.row.Addr] })
 	}
 	g.unsaved(now)
 }
@@ -191,5 +189,7 @@ func (g *Group) retellMembers() {
 
 // moved takes a member off that has registered elsewhere, or that the primary took off.
 func (g *Group) moved(a netip.Addr) {
-	g.roster.remove(func(m *member) bool { return m.row.Addr == a && !m.origin.IsValid() })
+	if m := g.roster.find(a); m != nil && !m.origin.IsValid() {
+		g.roster.drop(m)
+	}
 }

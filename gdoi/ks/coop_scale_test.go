@@ -200,3 +200,57 @@ func (l *league) dieInARekey(d death, members int, kek bool) {
 func (m *fakeMember) wronged() bool {
 	return slices.ContainsFunc(m.faults(), func(err error) bool { return gdoi.ReasonOf(err) != gdoi.Replayed.String() })
 }
+
+// What waits for the actor is taken in turns, in order; that an SA has come is never lost.
+func TestMailOfKeyServersIsTakenInTurns(t *testing.T) {
+	b := newPeerBox()
+	for i := range peerMailbox + 10 {
+		b.put(peerMail{session: uint64(i), data: []byte{1}})
+	}
+	b.put(peerMail{session: peerMailbox, up: true})
+	if b.lost.Load() != 10 {
+		t.Errorf("%d messages lost", b.lost.Load())
+	}
+	for i := 0; i <= peerMailbox; {
+		select {
+		case <-b.ready:
+		default:
+			t.Fatalf("no word of what is left after %d", i)
+		}
+		list := b.take()
+		if len(list) == 0 || len(list) > turn {
+			t.Fatalf("%d at once", len(list))
+		}
+		for _, m := range list {
+			if m.session != uint64(i) {
+				t.Fatalf("%d in place of %d", m.session, i)
+			}
+			i++
+		}
+	}
+	b.put(peerMail{data: []byte{1}})
+	if l := b.take(); len(l) != 1 || b.messages != 0 {
+		t.Errorf("%d, %d counted as waiting", len(l), b.messages)
+	}
+}
+
+// Members come off the list one by one; the last one ends its ageing.
+func TestMembersAreDroppedOneByOne(t *testing.T) {
+	r := newRoster(newAckBook())
+	now := time.Now()
+	for i := range 100 {
+		r.lives(r.join(gmAddr(i), gmAddr(i), now), now)
+	}
+	for k := range 100 {
+		i := k * 37 % 100
+		m := r.find(gmAddr(i))
+		r.drop(m)
+		r.drop(m)
+		if r.find(gmAddr(i)) != nil || r.len() != 99-k || r.book.slot(gmAddr(i)) != nil || !m.gone {
+			t.Fatalf("member %d is still there", i)
+		}
+	}
+	if !r.ageing.IsZero() || r.published().Len() != 0 {
+		t.Error("an empty list ages")
+	}
+}

@@ -108,6 +108,17 @@ type durableMember struct {
 
 // export is the state to save. It shares keys with the group, which never change.
 func (g *Group) export() durable {
+	d := g.exportKeys()
+	wall := g.s.time.Wall
+	for _, m := range g.roster.list {
+		d.Members = append(d.Members, durableMember{Row: m.row, Path: m.path, Local: m.local, Alt: m.slot.alt, Ends: wall(m.ends),
+			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load(), Origin: m.origin, NAT: m.nat, SPI: m.spi, Generation: m.gen})
+	}
+	return d
+}
+
+// exportKeys is all of it but the members.
+func (g *Group) exportKeys() durable {
 	wall := g.s.time.Wall
 	r := g.ring
 	d := durable{At: wall(g.now()), Machine: g.s.o.Machine, Boot: g.s.o.Clock.Boot(), Clean: g.ended && g.told(),
@@ -135,10 +146,6 @@ func (g *Group) export() durable {
 		d.KEKs = append(d.KEKs, durableKEK{Ord: ord, SPI: k.spi, IV: k.iv, Key: k.key, Created: wall(k.created), Expires: wall(k.expires),
 			Cipher: k.cipher, KeyBits: k.keyBits, Hash: k.hash, Ack: k.ack, Lifetime: k.lifetime, Multicast: k.multicast,
 			Public: k.signer.Public, Reserved: k.seq.reserved, Side: k.side})
-	}
-	for _, m := range g.roster.list {
-		d.Members = append(d.Members, durableMember{Row: m.row, Path: m.path, Local: m.local, Alt: m.slot.alt, Ends: wall(m.ends),
-			Holds: m.holds, Silent: m.silent, Acks: m.slot.count.Load(), Origin: m.origin, NAT: m.nat, SPI: m.spi, Generation: m.gen})
 	}
 	return d
 }

@@ -97,16 +97,32 @@ func (r *roster) remove(gone func(*member) bool) (out []*member) {
 		if !gone(m) {
 			return false
 		}
-		delete(r.byAddr, m.row.Addr)
-		r.book.drop(m.row.Addr)
-		r.left(m)
+		r.forget(m)
 		out = append(out, m)
 		return true
 	})
-	if len(r.list) == 0 {
+	return out
+}
+
+// drop takes one member off the list: without a walk through it, for whole crowds register
+// elsewhere.
+func (r *roster) drop(m *member) {
+	i, ok := slices.BinarySearchFunc(r.list, m.row.Addr, func(m *member, a netip.Addr) int { return m.row.Addr.Compare(a) })
+	if !ok || r.list[i] != m {
+		return
+	}
+	r.list = slices.Delete(r.list, i, i+1)
+	r.forget(m)
+}
+
+// forget ends what is known of a member that is off the list.
+func (r *roster) forget(m *member) {
+	delete(r.byAddr, m.row.Addr)
+	r.book.drop(m.row.Addr)
+	r.left(m)
+	if len(r.byAddr) == 0 {
 		r.ageing = time.Time{}
 	}
-	return out
 }
 
 // lives notes that a member has keys until end.
