@@ -263,7 +263,7 @@ func (m *Machine) merge(p *peer, keys Keys, k *keysPart) {
 			n = &numbering{spi: w.spi, base: w.base, holders: w.holders, known: map[netip.Addr]uint32{}, void: true}
 			m.numbers[w.spi] = n
 		}
-		n.last = max(n.last, w.last)
+		n.others(m.c.Self, w.last)
 		if n.granted != nil && w.lease.From <= n.granted.To {
 			continue // we have left those to somebody else
 		}

@@ -116,6 +116,18 @@ func (n *numbering) pass() { n.floor = beyond(max(n.last, n.floor), over) }
 // beyond is d after n, or the end of all numbers.
 func beyond(n, d uint32) uint32 { return n + min(d, math.MaxUint32-n) }
 
+// others notes a number that others have used. A leader passes over theirs at once, before
+// anybody takes it for one of its own.
+func (n *numbering) others(self netip.Addr, last uint32) {
+	if last <= max(n.last, n.floor) {
+		n.last = max(n.last, last)
+		return
+	}
+	if n.last = last; n.leads(self) {
+		n.pass()
+	}
+}
+
 // hold adds a holder, which is told with the keys what was used. has says that it has
 // the KEK already. One that had it in another incarnation and lost it may have used its
 // lease before.

@@ -167,9 +167,7 @@ func (m *Machine) known(p *peer, a *announcement) {
 		if k, ok := n.known[p.addr]; ok && n.holders[0] == m.c.Self && w.holders[0] == m.c.Self {
 			n.known[p.addr] = max(k, min(w.base, n.base))
 			// It may have used its own numbers while we weren't there, and confirm ours now.
-			if w.last > max(n.last, n.floor) {
-				n.last = w.last
-			}
+			n.others(m.c.Self, w.last)
 		}
 	}
 	if m.role == Electing && m.yielded { // the number that all go on from
