@@ -4,6 +4,7 @@ package ks
 // forms.
 
 import (
+	"slices"
 	"time"
 
 	"getvpn/gdoi"
@@ -107,10 +108,12 @@ func (g *Group) farewell(ring *keyring, del gdoi.Delete, now time.Time) error {
 	return nil
 }
 
-// dismissWith empties the list and tells who was on it to delete.
+// dismissWith empties the list and tells who was on it to delete. Members of another side
+// stay on it, for the rekey of the merge.
 func (g *Group) dismissWith(top *kek, del gdoi.Delete, now time.Time) {
-	if top != nil && g.s.o.Push != nil && g.roster.len() > 0 {
-		g.start(&round{del: del, top: g.topmost(top), targets: g.roster.all()}, now)
+	list := slices.DeleteFunc(g.roster.all(), g.foreign)
+	if top != nil && g.s.o.Push != nil && len(list) > 0 {
+		g.start(&round{del: del, top: g.topmost(top), targets: list}, now)
 		if l := g.keks[top.ord]; l != nil {
 			n, every, _ := g.repeats()
 			if t := now.Add(time.Duration(n+1)*every + ackWait + kekGrace); t.Before(l.until) {

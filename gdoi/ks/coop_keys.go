@@ -80,7 +80,7 @@ func (g *Group) take(r coop.TakeKeys, came, now time.Time) {
 	ring, keks := g.ringOf(&d, now)
 	g.install(ring, keks)
 	c.keys, c.unsaved, g.again = r.Keys.ID, true, d.Again
-	g.purge()
+	g.purge(now)
 	g.pending = nil
 	g.version++
 	if old.lost(ring, now) {

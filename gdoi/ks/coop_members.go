@@ -12,6 +12,7 @@ import (
 	"getvpn/gdoi"
 	"getvpn/gdoi/coop"
 	"getvpn/internal/secret"
+	"getvpn/model"
 )
 
 // sharedRow is what other key servers are told of a member.
@@ -102,16 +103,16 @@ func (g *Group) tellMember(m *member, offered coop.KeysID) {
 
 func bounded(s string) string { return s[:min(len(s), sharedText)] }
 
-// untellMembers tells other key servers of members that are off the list.
+// untellMembers tells other key servers of members that are off the list: as they were
+// known here, for they may have registered again where we hadn't heard of it.
 func (g *Group) untellMembers(list []*member) {
 	c := g.coop
 	if c == nil || len(list) == 0 {
 		return
 	}
-	stamp := uint64(max(0, g.s.time.Wall(g.now()).UnixMilli()))
 	var rows []coop.Member
 	for _, m := range list {
-		rows = append(rows, coop.Member{Addr: m.row.Addr, Stamp: max(stamp, uint64(max(0, m.row.LastPull.UnixMilli()))), Gone: true})
+		rows = append(rows, coop.Member{Addr: m.row.Addr, Stamp: uint64(max(0, m.row.LastPull.UnixMilli())) + 1, Gone: true})
 	}
 	g.cooperate(c.m.PutMembers(rows, g.now()))
 }
@@ -145,7 +146,12 @@ func (g *Group) takeRows(r coop.MembersChanged, now time.Time) {
 
 func (g *Group) takeRow(origin, a netip.Addr, row *sharedRow, now time.Time) {
 	if slices.Contains(g.ring.ended, row.Generation) {
-		return // it was told to leave, or must come anyway: its Sender IDs are given out anew
+		// It must leave: its Sender IDs are given out anew. Perhaps nobody has told it.
+		if g.leads() && g.roster.find(a) == nil {
+			g.expel(&member{row: model.Member{Addr: a}, slot: &ackSlot{addr: a, alt: row.Alt}, origin: origin, nat: row.NAT, path: row.Path,
+				spi: row.KEK, gen: row.Generation, local: g.coop.self}, now)
+		}
+		return
 	}
 	m := g.roster.join(a, row.Alt, row.Registered)
 	m.origin, m.nat, m.path, m.spi = origin, row.NAT, row.Path, row.KEK
@@ -164,18 +170,43 @@ func (g *Group) takeRow(origin, a netip.Addr, row *sharedRow, now time.Time) {
 }
 
 // purge takes members off the list that registered for keys which all had to leave: they
-// mustn't get later ones by rekey, for their Sender IDs are given out anew.
-func (g *Group) purge() {
+// mustn't get later ones by rekey, for their Sender IDs are given out anew. A secondary
+// leaves its own to the primary, which tells those who may not have heard.
+func (g *Group) purge(now time.Time) {
 	if g.coop == nil || len(g.ring.ended) == 0 {
 		return
 	}
-	gone := g.roster.remove(func(m *member) bool { return slices.Contains(g.ring.ended, m.gen) })
+	gone := g.roster.remove(func(m *member) bool {
+		return slices.Contains(g.ring.ended, m.gen) && (g.leads() || m.origin.IsValid())
+	})
+	if !g.leads() {
+		return
+	}
 	for _, m := range gone {
 		if !m.origin.IsValid() {
 			g.left(m)
 		}
+		g.expel(m, now)
 	}
-	g.untellMembers(gone)
+}
+
+// expel tells a member that must leave to do so, if it can be reached under the KEK that
+// it holds, and other key servers that it is off the list.
+func (g *Group) expel(m *member, now time.Time) {
+	if k := g.kekOf(coop.SPI(m.spi)); m.holds == 0 && k != nil {
+		m.holds = k.ord
+	}
+	if k := g.keks[m.holds]; k != nil && (g.ring.kek == nil || k.ord != g.ring.kek.ord) {
+		g.dismissLate(m, now)
+	}
+	g.untellMembers([]*member{m})
+}
+
+// foreign reports whether a member has keys of another side, which aren't here yet.
+func (g *Group) foreign(m *member) bool {
+	known := func(list []Generation) bool { return slices.Contains(list, m.gen) }
+	return g.coop != nil && m.origin.IsValid() && m.gen != g.ring.gen && !known(g.ring.contains) && !known(g.ring.ended) &&
+		g.kekOf(coop.SPI(m.spi)) == nil
 }
 
 // retellMembers tells a new machine of the members that registered here before.

@@ -55,6 +55,7 @@ func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
 	g.again = g.again || d.Again
 	ring, keks := g.ringOf(&d, now)
 	next := g.ring.clone()
+	side := map[gdoi.KEKSPI]uint32{} // KEKs that are new here
 	for _, k := range keks {
 		if old := g.kekOf(coop.SPI(k.spi)); old != nil {
 			old.seq.last = max(old.seq.last, k.seq.last)
@@ -63,9 +64,13 @@ func (g *Group) mergeKeys(r coop.MergeKeys, now time.Time) {
 		next.ord++
 		k.ord, k.side = next.ord, true
 		g.hold(k)
+		side[k.spi] = k.ord
 	}
 	g.ring = next
 	for _, m := range g.roster.list {
+		if ord, ok := side[m.spi]; ok && m.origin.IsValid() {
+			m.holds = ord // what was thought of it before was a guess
+		}
 		g.place(m)
 	}
 	c := g.coop
@@ -118,7 +123,7 @@ func (g *Group) mergeNow(now time.Time) {
 	}
 	was := g.ring
 	g.ring = ring
-	g.purge()
+	g.purge(now)
 	var err error
 	if g.rekeying() {
 		err = g.rekey(now, order{teks: g.everyTEK(), kek: true, merge: true})

@@ -97,7 +97,7 @@ func (g *Group) lead(now time.Time) {
 		c.untaken, c.wrong = nil, false
 		g.configureCoop(now)
 	}
-	g.purge()
+	g.purge(now)
 	g.listLedgers(now)
 	if fresh {
 		g.synced = now

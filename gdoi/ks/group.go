@@ -47,6 +47,7 @@ type Group struct {
 	job     *job   // a transmission that a worker is busy with
 	late    []latecomer
 	lateAt  time.Time // when they are told; zero: there are none
+	lastEnd uint32    // ord of the last KEK whose holders all had to leave; 0: there was none
 	version uint64    // of the policy: rises with every change that members must hear of
 	epoch   uint64    // rises when what was offered before can't be delivered any more
 	synced  time.Time // when members last heard the pseudotime

@@ -229,7 +229,7 @@ func (g *Group) left(m *member) {
 
 // dismiss empties the list.
 func (g *Group) dismiss() {
-	gone := g.roster.remove(func(*member) bool { return true })
+	gone := g.roster.remove(func(m *member) bool { return !g.foreign(m) })
 	for _, m := range gone {
 		g.note(event.GMDeleted{GM: m.row.Addr, Group: g.Name()})
 	}

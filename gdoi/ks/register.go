@@ -286,7 +286,7 @@ func (g *Group) reinit(now time.Time) {
 // anew is a clean slate with a word of its own for the members.
 func (g *Group) anew(del gdoi.Delete, now time.Time) {
 	g.exhausted = time.Time{}
-	r := g.emptyRing()
+	r, last := g.emptyRing(), g.ring.kek
 	r.ended = remember(remember(g.ring.ended, g.ring.contains...), g.ring.gen)
 	err := r.reset(now)
 	if err == nil && g.ledger != nil {
@@ -298,6 +298,9 @@ func (g *Group) anew(del gdoi.Delete, now time.Time) {
 	if err != nil {
 		g.s.o.Log.Error("a clean slate of keys", "group", g.Name(), "error", err)
 		return
+	}
+	if last != nil {
+		g.lastEnd = last.ord
 	}
 	g.lowSIDs = false
 	g.listLedgers(now)
