@@ -61,7 +61,7 @@ bench: ## throughput, packet rate, round trips beside plain forwarding, wireguar
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench/ ./bench/gw ./bench/blast ./bench/yardstick/wgo ./bench/measure
 	bin/bench/measure -bin bin/bench -rounds $(ROUNDS)
 
-bench-scale: ## a key server with ten thousand members: rekey, registration, a crowd at once, beside their bounds (root)
+bench-scale: ## a key server with ten thousand members: rekey, registration, a crowd at once, a second one that joins late, beside their bounds (root)
 	@scripts/setup demo
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench/ ./bench/scale
 	bin/bench/scale -n $(MEMBERS) -rounds $(ROUNDS)
