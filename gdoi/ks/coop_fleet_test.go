@@ -15,7 +15,6 @@ import (
 	"getvpn/config"
 	"getvpn/gdoi"
 	"getvpn/gdoi/coop"
-	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/isakmp"
 	"getvpn/gdoi/ks"
@@ -220,20 +219,7 @@ func (f *fleet) enroll(n int, at ...*fleetServer) {
 
 // register registers a member, which then listens for rekeys.
 func (f *fleet) register(m *fleetMember, s *fleetServer) error {
-	var sock *memnet.Conn
-	ep, err := ike.New(ike.Options{Locals: []netip.Addr{m.addr}, NATTPort: -1, Config: partyConfig(), Workers: 1,
-		VendorIDs: [][]byte{gdoi.OurCapability().VendorID()},
-		Listen: func(a netip.AddrPort) (ike.PacketConn, error) {
-			x, err := f.net.Listen(a)
-			sock = x
-			return memnet.As[ike.Datagram](x, err)
-		}})
-	if err != nil {
-		return err
-	}
-	r, err := gm.NewEndpointPuller(ep, rand.Reader).Pull(f.t.Context(), gm.PullRequest{Server: s.addr, Local: m.addr, Group: model.GroupID{Number: 1}})
-	sock.Close() // first: the key server keeps its SA, as that of a member that lives
-	ep.Close()
+	r, err := pullOnce(f.t.Context(), f.net, partyConfig(), m.addr, s.addr)
 	if err != nil {
 		return err
 	}

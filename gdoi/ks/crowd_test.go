@@ -134,26 +134,31 @@ func (c *crowd) stop() {
 	c.ep.Close()
 }
 
-// register registers a member once.
-func (c *crowd) register(m *crowdMember) error {
+// pullOnce registers from an endpoint that is there for this alone.
+func pullOnce(ctx context.Context, net *memnet.Network, c *ike.Config, from, server netip.Addr) (*gm.PullResult, error) {
 	var sock *memnet.Conn
-	ep, err := ike.New(ike.Options{Locals: []netip.Addr{m.addr}, NATTPort: -1, Config: crowdConfig(), Workers: 1,
+	ep, err := ike.New(ike.Options{Locals: []netip.Addr{from}, NATTPort: -1, Config: c, Workers: 1,
 		VendorIDs: [][]byte{gdoi.OurCapability().VendorID()},
 		Listen: func(a netip.AddrPort) (ike.PacketConn, error) {
-			x, err := c.net.Listen(a)
+			x, err := net.Listen(a)
 			sock = x
 			return memnet.As[ike.Datagram](x, err)
 		}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		sock.Close() // first: the key server keeps its SA, as that of a member that lives
 		ep.Close()
 	}()
+	return gm.NewEndpointPuller(ep, rand.Reader).Pull(ctx, gm.PullRequest{Server: server, Local: from, Group: model.GroupID{Number: 1}})
+}
+
+// register registers a member once.
+func (c *crowd) register(m *crowdMember) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	r, err := gm.NewEndpointPuller(ep, rand.Reader).Pull(ctx, gm.PullRequest{Server: keyServer, Local: m.addr, Group: model.GroupID{Number: 1}})
+	r, err := pullOnce(ctx, c.net, crowdConfig(), m.addr, keyServer)
 	if err != nil {
 		return err
 	}
