@@ -108,7 +108,13 @@ func (m *Machine) freeOf(n *numbering) bool {
 		if h == m.c.Self || !h.IsValid() {
 			continue
 		}
-		if p := m.peers[h]; p == nil || !p.alive || !p.free {
+		p := m.peers[h]
+		if p == nil || !p.alive || !p.free {
+			return false
+		}
+		// It must know what it left.
+		i := slices.IndexFunc(p.last.numbers, func(w number) bool { return w.spi == n.spi })
+		if i < 0 && slices.Contains(n.holders, h) || i >= 0 && p.last.numbers[i].lost {
 			return false
 		}
 	}

@@ -150,6 +150,7 @@ type number struct {
 	last, base uint32
 	holders    []netip.Addr
 	lease      Lease // in keys that are handed over: what the receiver may use
+	lost       bool  // more may have been used by right of the sender; in keys: of the receiver
 }
 
 func addNumber(b *cryptobyte.Builder, n number) {
@@ -159,11 +160,15 @@ func addNumber(b *cryptobyte.Builder, n number) {
 	b.AddUint32(n.lease.From)
 	b.AddUint32(n.lease.To)
 	addList(b, n.holders, addAddr)
+	b.AddUint8(boolean(n.lost))
 }
 
 func readNumber(s *cryptobyte.String, n *number) bool {
-	return s.CopyBytes(n.spi[:]) && s.ReadUint32(&n.last) && s.ReadUint32(&n.base) && s.ReadUint32(&n.lease.From) && s.ReadUint32(&n.lease.To) &&
-		n.base <= n.last && readList(s, maxHolders, &n.holders, readMember) && len(n.holders) > 0
+	var lost uint8
+	ok := s.CopyBytes(n.spi[:]) && s.ReadUint32(&n.last) && s.ReadUint32(&n.base) && s.ReadUint32(&n.lease.From) && s.ReadUint32(&n.lease.To) &&
+		n.base <= n.last && readList(s, maxHolders, &n.holders, readMember) && len(n.holders) > 0 && s.ReadUint8(&lost) && lost <= 1
+	n.lost = lost == 1
+	return ok
 }
 
 // span is a range of row versions (From, To].

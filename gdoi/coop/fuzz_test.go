@@ -14,7 +14,7 @@ import (
 func sample() [][]byte {
 	a, b := netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00::2")
 	id := KeysID{a, 7 << 16, 3}
-	num := number{SPI{1}, 9, 8, []netip.Addr{a, b}, Lease{}}
+	num := number{SPI{1}, 9, 8, []netip.Addr{a, b}, Lease{}, false}
 	bodies := map[kind]func(*cryptobyte.Builder){
 		kindAnn: (&announcement{role: Primary, priority: 100, software: [3]uint8{1, 2, 3}, primary: a, running: true, pseudotime: 12345, signing: [32]byte{9},
 			items: []Item{{"ACL", [16]byte{1}}, {"TBAR", [16]byte{2}}}, sids: []SIDRange{{0, 255}}, held: id, ancestors: []KeysID{{b, 1, 1}}, numbers: []number{num},

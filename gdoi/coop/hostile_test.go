@@ -124,7 +124,7 @@ func TestMergesAreBounded(t *testing.T) {
 		a := x.follower()
 		a.held = KeysID{x.peer, uint64(i) << 16, 1}
 		x.must(x.say(kindAnn, 0, a.encode))
-		k := keysPart{id: a.held, keks: []SPI{{byte(i), 2}}, numbers: []number{{SPI{byte(i), 2}, 5, 5, []netip.Addr{x.peer}, Lease{}}}, length: 10, size: 10, octets: make([]byte, 10)}
+		k := keysPart{id: a.held, keks: []SPI{{byte(i), 2}}, numbers: []number{{SPI{byte(i), 2}, 5, 5, []netip.Addr{x.peer}, Lease{}, false}}, length: 10, size: 10, octets: make([]byte, 10)}
 		_ = x.say(kindKeys, 0, k.encode) // refused where it wasn't asked for
 		x.later(100 * time.Millisecond)
 	}
@@ -201,10 +201,10 @@ func TestAbsurdFigures(t *testing.T) {
 	for name, a := range map[string]*announcement{
 		"an epoch without a successor":  held(KeysID{x.peer, math.MaxUint64, 1}),
 		"a version without a successor": held(KeysID{x.peer, 1, math.MaxUint64}),
-		"numbers without a holder":      numbers(number{SPI{1}, 1, 1, nil, Lease{}}),
-		"a holder without an address":   numbers(number{SPI{1}, 1, 1, []netip.Addr{{}}, Lease{}}),
-		"too many holders":              numbers(number{SPI{1}, 1, 1, holders, Lease{}}),
-		"a base beyond the last":        numbers(number{SPI{1}, 1, 2, []netip.Addr{x.peer}, Lease{}}),
+		"numbers without a holder":      numbers(number{SPI{1}, 1, 1, nil, Lease{}, false}),
+		"a holder without an address":   numbers(number{SPI{1}, 1, 1, []netip.Addr{{}}, Lease{}, false}),
+		"too many holders":              numbers(number{SPI{1}, 1, 1, holders, Lease{}, false}),
+		"a base beyond the last":        numbers(number{SPI{1}, 1, 2, []netip.Addr{x.peer}, Lease{}, false}),
 		"a pseudotime of 300 years":     pseudo(1 << 43),
 	} {
 		if err, ok := x.say(kindAnn, 0, a.encode).(*Error); !ok || err.Reason != Malformed {
@@ -236,7 +236,7 @@ func TestAbsurdFigures(t *testing.T) {
 		for _, leader := range []netip.Addr{x.peer, x.m.c.Self} {
 			n := x.m.numbers[SPI{1}]
 			n.hold(x.peer, 7, false)
-			x.must(x.say(kindAnn, 0, numbers(number{SPI{1}, last, 50, []netip.Addr{leader, x.peer}, Lease{From: 1, To: math.MaxUint32}}).encode))
+			x.must(x.say(kindAnn, 0, numbers(number{SPI{1}, last, 50, []netip.Addr{leader, x.peer}, Lease{From: 1, To: math.MaxUint32}, false}).encode))
 			for range 3 {
 				l := x.m.Lease(SPI{1})
 				if l.Left() > 0 && l.From <= 50 || l.Left() == 0 && !l.Ends {

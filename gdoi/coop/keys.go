@@ -161,21 +161,17 @@ func (m *Machine) give(p *peer, w fragments) {
 	size := m.partSize()
 	n := max((len(m.keys.Blob)+size-1)/size, 1)
 	grant := m.role == Secondary && m.primary == p.addr && !contains(p.held(), p.last.ancestors, m.keys.ID)
-	if m.role == Primary {
-		for _, x := range m.numbers {
-			if x.leads(m.c.Self) {
-				x.hold(p.addr, p.incarnation, slices.ContainsFunc(p.last.numbers, func(w number) bool { return w.spi == x.spi }))
-			}
-		}
-	}
 	var numbers []number
 	for _, spi := range m.keys.KEKs {
 		x := m.numbers[spi]
 		if x == nil {
 			continue
 		}
+		// Who leads puts it in the order, in whatever role: nobody else knows what it had.
+		has := slices.ContainsFunc(p.last.numbers, func(w number) bool { return w.spi == spi })
+		vouched := !grant && x.leads(m.c.Self) && x.hold(p.addr, p.incarnation, has)
 		w := x.wire()
-		if grant {
+		if w.lost = !vouched; grant {
 			w.lease = x.grant(m.c.Self, heir{p.addr, p.incarnation, m.keys.ID})
 		}
 		numbers = append(numbers, w)
@@ -200,7 +196,7 @@ func (m *Machine) give(p *peer, w fragments) {
 
 // partSize leaves room for what is in each part.
 func (m *Machine) partSize() int {
-	room := m.c.MTU - 128 - 33*len(m.ancestors) - len(m.keys.KEKs)*(16+16+16+2)
+	room := m.c.MTU - 128 - 33*len(m.ancestors) - len(m.keys.KEKs)*(16+16+16+2+1)
 	for _, n := range m.numbers {
 		room -= 17 * len(n.holders)
 	}
@@ -260,7 +256,8 @@ func (m *Machine) merge(p *peer, keys Keys, k *keysPart) {
 	for _, w := range k.numbers {
 		n := m.numbers[w.spi]
 		if n == nil {
-			n = &numbering{spi: w.spi, base: w.base, holders: w.holders, known: map[netip.Addr]uint32{}, void: true}
+			n = &numbering{spi: w.spi, base: w.base, holders: w.holders, known: map[netip.Addr]uint32{}}
+			n.lose()
 			m.numbers[w.spi] = n
 		}
 		n.others(m.c.Self, w.last)
@@ -295,15 +292,14 @@ func (m *Machine) learn(p *peer, w number) {
 		}
 		n = &numbering{spi: w.spi, last: w.last, base: w.base, holders: slices.Clone(w.holders), known: map[netip.Addr]uint32{}}
 		m.numbers[w.spi] = n
-		// We may have had it before and used what others don't know of.
-		if n.holders[0] == m.c.Self {
-			n.pass()
-		} else if n.holders[0] != p.addr {
-			n.void = true
+		// We may have had it before and used what others don't know of; its leader has
+		// passed over that.
+		if n.holders[0] != p.addr || w.lost || slices.Contains(m.had, w.spi) {
+			n.lose()
 		}
 	}
 	if n.holders[0] != w.holders[0] {
-		n.void, n.given, n.granted = false, nil, nil // another leader: another order
+		n.void, n.lost, n.given, n.granted = false, false, nil, nil // another leader: another order
 		n.base = w.base
 	}
 	n.holders = slices.Clone(w.holders)

@@ -11,7 +11,8 @@ package coop
 // base+10+20·(i−1), where base is the leader's last number that it knows of. Since all
 // know the leader's numbers to within nine, these ranges are apart. They serve to tell
 // members of a new KEK. A leader that is stopped by a holder out of reach passes over
-// all numbers that anybody can have from what it knows: 400.
+// all numbers that anybody can have from what it knows: 400. One that comes back without
+// its state doesn't know how often it did so: it has no numbers under the KEK any more.
 //
 // Where the leader gives up its role and every holder leaves its lease to the same
 // successor, that one leads: it goes on with the KEK, ten numbers on (guide, "sequence
@@ -58,7 +59,8 @@ type numbering struct {
 	given   *Lease                // by another key server that has given up its own
 	granted *Lease                // what we have given …
 	to      heir                  // … to whom, with which keys
-	void    bool                  // left to somebody else
+	void    bool                  // left to somebody else, or lost
+	lost    bool                  // a former life of ours may have used what nobody knows
 }
 
 // leads reports whether a goes on with the KEK.
@@ -152,13 +154,13 @@ func (n *numbering) hold(a netip.Addr, incarnation uint64, has bool) bool {
 
 // lead makes self the leader: everybody else has left its lease to it.
 func (n *numbering) lead(self netip.Addr) {
-	if n.holders[0] != self {
+	if n.last = max(n.last, n.floor); n.holders[0] != self {
 		n.last = beyond(n.last, jump-1) // the next one is ten on
 	}
 	n.holders = []netip.Addr{self}
 	n.base, n.floor = n.last, n.last
 	n.known = map[netip.Addr]uint32{}
-	n.void, n.given, n.granted = false, nil, nil
+	n.void, n.lost, n.given, n.granted = false, false, nil, nil
 }
 
 // use notes a number that we used.
@@ -195,7 +197,12 @@ func (n *numbering) grant(self netip.Addr, to heir) Lease {
 	return *n.granted
 }
 
-// wire is what others are told.
+// lose gives up all numbers for good: we had the KEK in a life of which nothing is left, and
+// nobody else knows how far that went, least of all when it led. While others may hold it we
+// don't vouch for our lease having been left to somebody either (freeOf).
+func (n *numbering) lose() { n.void, n.lost = true, true }
+
+// wire is what others are told. Whoever got our lease may have used it unheard.
 func (n *numbering) wire() number {
-	return number{spi: n.spi, last: max(n.last, n.floor), base: max(n.base, n.floor), holders: n.holders}
+	return number{spi: n.spi, last: max(n.last, n.floor), base: max(n.base, n.floor), holders: n.holders, lost: n.lost || n.granted != nil}
 }

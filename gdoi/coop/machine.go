@@ -48,6 +48,7 @@ type Machine struct {
 	keys      Keys
 	ancestors []KeysID
 	numbers   map[SPI]*numbering
+	had       []SPI  // KEKs whose numbering was forgotten
 	epoch     uint64 // the highest heard of
 	reign     uint64 // ours as primary
 	fetch     *fetch
@@ -213,7 +214,10 @@ func (m *Machine) Restore(k []KEK) {
 		if n := m.numbers[x.SPI]; n != nil && len(x.Holders) > 0 {
 			n.holders = slices.Clone(x.Holders)
 			n.known = map[netip.Addr]uint32{}
-			n.last, n.void = max(n.last, x.Last), x.Void
+			n.last = max(n.last, x.Last)
+			if n.void, n.lost = false, false; x.Void {
+				n.lose() // whom it was left to isn't kept
+			}
 			if n.holders[0] != m.c.Self {
 				n.base = x.Base
 				continue
@@ -226,13 +230,15 @@ func (m *Machine) Restore(k []KEK) {
 	}
 }
 
-// prune forgets numbering of KEKs that are gone.
+// prune forgets numbering of KEKs that are gone, but not that it was there.
 func (m *Machine) prune() {
 	for spi := range m.numbers {
 		if !slices.Contains(m.keys.KEKs, spi) {
 			delete(m.numbers, spi)
+			m.had = append(m.had, spi)
 		}
 	}
+	m.had = m.had[max(0, len(m.had)-maxHad):]
 }
 
 // Used says that numbers up to seq were used under a KEK.
@@ -255,7 +261,7 @@ func (m *Machine) Lease(spi SPI) Lease {
 	if n == nil || m.role != Primary {
 		return Lease{Ends: true}
 	}
-	if len(m.peers) == 0 && len(n.holders) == 1 {
+	if len(m.peers) == 0 && len(n.holders) == 1 && !n.void {
 		return Lease{From: beyond(n.last, 1), To: math.MaxUint32, Ends: n.last == math.MaxUint32}
 	}
 	return n.lease(m.c.Self)

@@ -175,6 +175,12 @@ func (w *world) apart() {
 	w.loss, w.dup = 0.01, 0.01
 	w.connectAll()
 	w.run(160 * time.Second)
+	for i := 0; i < len(w.ks); i++ { // one that has only begun may still elect
+		if left := w.ks[i].began.Add(100 * time.Second).Sub(w.now); left > 0 {
+			w.run(left)
+			i = -1
+		}
+	}
 	for part := range 4 {
 		for _, bad := range w.settled(part) {
 			w.fail("part %d: %s", part, bad)

@@ -74,3 +74,71 @@ func TestOnlyOurPrimaryTakesAMemberOff(t *testing.T) {
 		}
 	}
 }
+
+// A leader that comes back without its state has no numbers under its KEK any more: it
+// may have passed over others' as often as it liked. Nobody vouches for it when roles
+// change by hand, and those whom it tells of the KEK have none either.
+func TestLeaderThatLostItsState(t *testing.T) {
+	w := calm(t, 3, 1)
+	a, b, c := w.ks[0], w.ks[1], w.ks[2]
+	kek := spiOf("K1")
+	a.do(a.m.Used(kek, 5, a.clock()))
+	w.run(2 * time.Second)
+	for _, state := range []bool{false, true} { // once, and kept over a restart with state
+		a.stop(state)
+		w.run(20 * time.Second)
+		a.start()
+		w.run(10 * time.Second)
+		w.expect("SPS")
+		if n := a.m.numbers[kek]; n == nil || !n.lost || !n.void || n.holders[0] != a.addr {
+			t.Fatalf("state %v: %+v", state, n)
+		}
+	}
+	b.do(b.m.ClearRole(b.clock()))
+	w.run(20 * time.Second)
+	w.expect("PSS")
+	if l := a.m.Lease(kek); l.Left() != 0 || !l.Ends {
+		t.Errorf("the leader's lease is %+v", l)
+	}
+	c.stop(false)
+	w.run(time.Second)
+	c.start()
+	w.run(20 * time.Second)
+	if n := c.m.numbers[kek]; n == nil || !n.lost {
+		t.Errorf("told by a leader that doesn't know: %+v", n)
+	}
+}
+
+// Who is told of a KEK by anybody but its leader, or had it and dropped it, uses none of
+// its numbers.
+func TestOnlyTheLeaderVouches(t *testing.T) {
+	now := time.Unix(1000, 0)
+	self, leader, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
+	for _, c := range []struct {
+		name      string
+		from      netip.Addr
+		lost, had bool
+		left      uint32
+	}{
+		{"new, by the leader", leader, false, false, jump},
+		{"by another one", other, false, false, 0},
+		{"not vouched for", leader, true, false, 0},
+		{"dropped before", leader, false, true, 0},
+	} {
+		m, _, err := New(Config{Group: []byte("g"), Self: self, Peers: []netip.Addr{leader, other}}, bytes.NewReader(make([]byte, 8)), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &keysPart{numbers: []number{{SPI{1}, 5, 5, []netip.Addr{leader, self}, Lease{}, c.lost}}}
+		m.begin(now)
+		if c.had {
+			m.takeKeys(m.peers[leader], Keys{KEKs: []SPI{{1}}}, k)
+			m.takeKeys(m.peers[leader], Keys{KEKs: []SPI{{2}}}, &keysPart{})
+		}
+		m.takeKeys(m.peers[c.from], Keys{KEKs: []SPI{{1}}}, k)
+		m.rule()
+		if l := m.Lease(SPI{1}); l.Left() != c.left || !l.Ends {
+			t.Errorf("%s: %+v", c.name, l)
+		}
+	}
+}

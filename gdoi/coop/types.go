@@ -45,6 +45,8 @@ const (
 	maxRow = 512
 	// maxKEKs is how many KEKs are synchronised: those that members may hold.
 	maxKEKs = 8
+	// maxHad is how many former KEKs are remembered: most of them don't come again.
+	maxHad = 64
 )
 
 // Item is one part of the configuration that must be the same at all key servers.

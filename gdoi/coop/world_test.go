@@ -85,6 +85,7 @@ type server struct {
 	wall    time.Duration // … and how wrong the time of day is
 	prio    uint8
 	gone    bool // not one of the key servers any more
+	began   time.Time
 }
 
 type kept struct {
@@ -183,7 +184,7 @@ func (s *server) start() {
 	if s.up {
 		return
 	}
-	s.up, s.life = true, s.life+1
+	s.up, s.life, s.began = true, s.life+1, s.w.now
 	s.members, s.foreign, s.first = map[netip.Addr]*client{}, map[netip.Addr]bool{}, false
 	m, out, err := New(s.config(), noise{s.w.rng}, s.clock())
 	if err != nil {
