@@ -193,10 +193,12 @@ func (g *Group) purge(now time.Time) {
 // expel tells a member that must leave to do so, if it can be reached under the KEK that
 // it holds, and other key servers that it is off the list.
 func (g *Group) expel(m *member, now time.Time) {
-	if k := g.kekOf(coop.SPI(m.spi)); m.holds == 0 && k != nil {
-		m.holds = k.ord
+	given := g.kekOf(coop.SPI(m.spi))
+	if m.holds == 0 && given != nil {
+		m.holds = given.ord
 	}
-	if k := g.keks[m.holds]; k != nil && (g.ring.kek == nil || k.ord != g.ring.kek.ord) {
+	known := !m.origin.IsValid() || given != nil // else what it holds is a guess
+	if k := g.keks[m.holds]; known && k != nil && (g.ring.kek == nil || k.ord != g.ring.kek.ord) {
 		g.dismissLate(m, now)
 	}
 	g.untellMembers([]*member{m})
