@@ -3,8 +3,6 @@ package ks_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"net/netip"
 	"sync"
@@ -76,14 +74,7 @@ type fleetKEK struct {
 // newFleet makes n key servers, none of which runs yet.
 func newFleet(t *testing.T, n int, life time.Duration) *fleet {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fleet{t: t, net: memnet.New(11), life: life}
-	if f.signer, err = ks.NewSigner(key); err != nil {
-		t.Fatal(err)
-	}
+	f := &fleet{t: t, net: memnet.New(11), life: life, signer: partySigner(t)}
 	f.net.SetAll(memnet.Link{Delay: 10 * time.Millisecond, Jitter: 5 * time.Millisecond})
 	between := map[netip.Addr]bool{}
 	for i := range n {

@@ -14,7 +14,6 @@ import (
 	"getvpn/config"
 	"getvpn/gdoi"
 	"getvpn/gdoi/coop"
-	"getvpn/gdoi/gm"
 	"getvpn/gdoi/ike"
 	"getvpn/gdoi/ks"
 	"getvpn/internal/memnet"
@@ -28,14 +27,7 @@ import (
 // 1, roles, keys; a member gets the same keys from both; the one that is primary stops,
 // the other goes on with them.
 func TestKeyServersOverEndpoints(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ks.NewSigner(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer := partySigner(t)
 	synctest.Test(t, func(t *testing.T) {
 		net := memnet.New(3)
 		net.SetAll(memnet.Link{Delay: 10 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.01})
@@ -104,14 +96,7 @@ func TestKeyServersOverEndpoints(t *testing.T) {
 		pull := func(i int) (spis []uint32, sids []uint32) {
 			t.Helper()
 			local := netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})
-			ep, err := ike.New(ike.Options{Locals: []netip.Addr{local}, NATTPort: -1, Config: partyConfig(), Workers: 1,
-				VendorIDs: [][]byte{gdoi.OurCapability().VendorID()},
-				Listen:    func(p netip.AddrPort) (ike.PacketConn, error) { return memnet.As[ike.Datagram](net.Listen(p)) }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ep.Close()
-			r, err := gm.NewEndpointPuller(ep, rand.Reader).Pull(t.Context(), gm.PullRequest{Server: addrs[i], Local: local, Group: model.GroupID{Number: 1}})
+			r, err := pullOnce(t.Context(), net, partyConfig(), local, addrs[i])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,4 +124,18 @@ func partyConfig() *ike.Config {
 		Policies: []ike.Policy{{Priority: 10, Encr: ike.EncrAES, KeyBits: 128, Hash: ike.HashSHA256, Auth: ike.AuthPSK, Group: 19}},
 		Keys:     []ike.Key{{Prefix: netip.MustParsePrefix("0.0.0.0/0"), PSK: secret.Bytes("party")}},
 	}
+}
+
+// partySigner makes the key that key servers sign rekeys with.
+func partySigner(t *testing.T) *ks.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ks.NewSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
 }

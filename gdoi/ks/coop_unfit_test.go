@@ -1,9 +1,6 @@
 package ks
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -19,11 +16,7 @@ import (
 // signer makes another key that signs rekeys.
 func signer(t *testing.T) *Signer {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewSigner(k)
+	s, err := freshSigner()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -223,16 +223,20 @@ type life struct {
 }
 
 var testSigner = sync.OnceValue(func() *Signer {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	s, err := NewSigner(k)
+	s, err := freshSigner()
 	if err != nil {
 		panic(err)
 	}
 	return s
 })
+
+func freshSigner() (*Signer, error) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return NewSigner(k)
+}
 
 var cbc128 = ipsec.Transform{Cipher: ipsec.CipherAESCBC, KeyBits: 128, Auth: ipsec.AuthSHA256}
 
