@@ -114,42 +114,20 @@ func caseMembers() [][2]string {
 }
 
 func (c *study) registered() error {
+	var members []string
 	for i, d := range c.gms {
 		if err := d.Registered(time.Minute); err != nil {
 			return err
 		}
-		var m group
-		if err := d.Snapshot(&m); err != nil {
+		x := caseMembers()[i]
+		if err := registeredWith(d, x[1]); err != nil {
 			return err
 		}
-		x := caseMembers()[i]
-		if len(m.Members) != 1 || m.Members[0].RegisteredWith != x[1] {
-			return fmt.Errorf("%s registered with %v, not with %s", d.Node, m.Members, x[1])
-		}
+		members = append(members, x[0])
 		say("GM%d, %s, registered with %s", i+1, x[0], x[1])
 	}
 	for i, d := range c.kss {
-		if err := lab.Until(time.Minute, func() error {
-			var m group
-			if err := d.Snapshot(&m); err != nil {
-				return err
-			}
-			var known []string
-			for _, g := range m.KeyServers {
-				for _, x := range g.Members {
-					known = append(known, x.Addr)
-				}
-			}
-			for _, x := range caseMembers() {
-				if strings.Count(strings.Join(known, " ")+" ", x[0]+" ") != 1 {
-					return fmt.Errorf("%s knows %s, not each member once", d.Node, known)
-				}
-			}
-			if len(known) != lab.Sites {
-				return fmt.Errorf("%s knows %s", d.Node, known)
-			}
-			return nil
-		}); err != nil {
+		if err := knows(d, members); err != nil {
 			return err
 		}
 		say("KS%d knows all %d, each once", i+1, lab.Sites)

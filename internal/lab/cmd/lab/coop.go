@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"getvpn/internal/lab"
@@ -43,36 +44,60 @@ func (s *story) spread() error {
 		if i == 1 {
 			want = lab.KSAddr(2)
 		}
-		var m group
-		if err := d.Snapshot(&m); err != nil {
+		if err := registeredWith(d, want); err != nil {
 			return err
-		}
-		if len(m.Members) != 1 || m.Members[0].RegisteredWith != want {
-			return fmt.Errorf("%s registered with %v, not %s", d.Node, m.Members, want)
 		}
 		say("   %s registered with %s", d.Node, want)
 	}
 	return s.allKnow(s.kss)
 }
 
+// registeredWith checks which key server a member registered with.
+func registeredWith(d *lab.Daemon, want string) error {
+	var m group
+	if err := d.Snapshot(&m); err != nil {
+		return err
+	}
+	if len(m.Members) != 1 || m.Members[0].RegisteredWith != want {
+		return fmt.Errorf("%s registered with %v, not with %s", d.Node, m.Members, want)
+	}
+	return nil
+}
+
 // allKnow waits until key servers know all members, wherever they registered.
 func (s *story) allKnow(kss []*lab.Daemon) error {
+	var members []string
+	for i := range s.gms {
+		members = append(members, lab.WAN(i+1))
+	}
 	for _, d := range kss {
-		if err := lab.Until(time.Minute, func() error {
-			var m group
-			if err := d.Snapshot(&m); err != nil {
-				return err
-			}
-			if len(m.KeyServers) != 1 || len(m.KeyServers[0].Members) != len(s.gms) {
-				return fmt.Errorf("%s knows the members %v", d.Node, m.KeyServers)
-			}
-			return nil
-		}); err != nil {
+		if err := knows(d, members); err != nil {
 			return err
 		}
 		say("%s knows all %d of them", d.Node, len(s.gms))
 	}
 	return nil
+}
+
+// knows waits until a key server knows these members, each once, and no others.
+func knows(d *lab.Daemon, members []string) error {
+	want := slices.Sorted(slices.Values(members))
+	return lab.Until(time.Minute, func() error {
+		var m group
+		if err := d.Snapshot(&m); err != nil {
+			return err
+		}
+		var known []string
+		for _, g := range m.KeyServers {
+			for _, x := range g.Members {
+				known = append(known, x.Addr)
+			}
+		}
+		if slices.Sort(known); !slices.Equal(known, want) {
+			return fmt.Errorf("%s knows %s, not each of %s once", d.Node, known, want)
+		}
+		return nil
+	})
 }
 
 func (s *story) failover() error {
